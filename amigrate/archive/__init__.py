@@ -1,0 +1,1 @@
+"""A folder of JSON documents and files as a Source and as a Sink."""

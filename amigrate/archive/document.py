@@ -1,0 +1,194 @@
+"""Reading documents, of any size and any generation.
+
+Our own `run.json` has its points at the end, one on a line: the head is parsed as a whole, the points chunk by chunk.
+Any other document is parsed as a whole up to 32 MiB, beyond that with ijson. Other writers emit bare NaN, which ijson
+does not take, so the bytes pass through `_Quoted` on their way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import ijson
+
+from amigrate.core import codec
+from amigrate.core.errors import ArchiveError
+from amigrate.core.model import Doc, Point
+
+WHOLE = 32 * 1024 * 1024
+CHUNK = 5000
+"""Points in one chunk."""
+METRICS_LINE = b'    "metrics": {'
+METRICS = "mlflow.metrics"
+HEAD_END = b"\n  }\n}"
+Chunk = tuple[str, list[Point]]
+
+
+def read(path: Path) -> Doc:
+    """A document without its points: of `mlflow.metrics` only the keys are kept. Raises `ArchiveError`."""
+    try:
+        head = _own_head(path)
+        if head is not None:
+            return head
+        if path.stat().st_size <= WHOLE:
+            return _without_points(_whole(path))
+        return _streamed_head(path)
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, ijson.JSONError) as error:
+        raise ArchiveError(f"{path} is no valid document: {_short(error)}") from error
+
+
+def points(path: Path) -> Iterator[Chunk]:
+    """The points of a run's document, in chunks of one series. Raises `ArchiveError`."""
+    try:
+        if _own_head(path) is not None:
+            yield from _own_points(path)
+        elif path.stat().st_size <= WHOLE:
+            document = _whole(path)
+            for key, series in ((document.get("mlflow") or document).get("metrics") or {}).items():
+                for start in range(0, len(series), CHUNK):
+                    yield key, [_point(row) for row in series[start : start + CHUNK]]
+        else:
+            yield from _streamed_points(path)
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, ijson.JSONError) as error:
+        raise ArchiveError(f"{path} is damaged: {_short(error)}") from error
+
+
+def _whole(path: Path) -> Doc:
+    document = codec.loads(path.read_bytes())
+    if not isinstance(document, dict):
+        raise ValueError("it is not a JSON object")
+    return document
+
+
+def _without_points(document: Doc) -> Doc:
+    inner = document.get("mlflow") or document
+    if isinstance(inner.get("metrics"), dict):
+        inner["metrics"] = dict.fromkeys(inner["metrics"])
+    return document
+
+
+def _point(row: Any) -> Point:
+    return float(row["value"]), int(row["timestamp"]), int(row["step"])
+
+
+# ---- our own ----------------------------------------------------------------------------------------------------
+
+
+def _own_head(path: Path) -> Doc | None:
+    """The head of a `run.json` that we wrote with points in it; None for any other document."""
+    lines = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            if line.rstrip(b"\n") == METRICS_LINE:
+                break
+            if number == 2 and line.strip() != b'"package": "amigrate",':
+                return None
+            lines.append(line)
+        else:
+            return None
+    head = codec.loads(b"".join(lines).rstrip().rstrip(b",") + HEAD_END)
+    head["mlflow"]["metrics"] = dict.fromkeys(head["info"]["metrics"])
+    return head if isinstance(head, dict) else None
+
+
+def _own_points(path: Path) -> Iterator[Chunk]:
+    with path.open("rb") as file:
+        for line in file:
+            if line.rstrip(b"\n") == METRICS_LINE:
+                break
+        while (line := file.readline().strip()) not in (b"}", b""):
+            if not line.endswith(b": ["):
+                raise ValueError(f"a series should begin at {line[:60]!r}")
+            key = codec.loads(line.removesuffix(b": ["))
+            yield from _own_series(file, key)
+        if not line or file.read().split() != [b"}", b"}"]:
+            raise ValueError("it ends too early")
+
+
+def _own_series(file: IO[bytes], key: str) -> Iterator[Chunk]:
+    held: list[bytes] = []
+    while (line := file.readline().strip()) not in (b"]", b"],"):
+        if not line:
+            raise ValueError("it ends too early")
+        held.append(line)
+        if len(held) == CHUNK:
+            yield key, _parsed(held)
+            held = []
+    yield key, _parsed(held)
+
+
+def _parsed(lines: list[bytes]) -> list[Point]:
+    rows = codec.loads(b"[" + b"".join(lines).rstrip(b",") + b"]")
+    return [_point(row) for row in rows]
+
+
+# ---- others, large ----------------------------------------------------------------------------------------------
+
+
+class _Quoted:
+    """A file whose bare NaN and infinities read as strings. No string of a document spans lines."""
+
+    _LITERAL = re.compile(rb'("(?:[^"\\]|\\.)*")|(-?\bInfinity\b|\bNaN\b)')
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        """At least one line where there is one; ijson takes what it gets."""
+        if size == 0:
+            return b""
+        lines = self._file.readlines(65536)
+        return b"".join(self._strict(line) for line in lines)
+
+    def _strict(self, line: bytes) -> bytes:
+        if b"NaN" not in line and b"Infinity" not in line:
+            return line
+        return self._LITERAL.sub(lambda match: match[1] or b'"' + match[2] + b'"', line)
+
+
+def _streamed_head(path: Path) -> Doc:
+    """Everything but the points, built from ijson's events."""
+    builder = ijson.ObjectBuilder()
+    keys: dict[str, None] = {}
+    with path.open("rb") as file:
+        for prefix, event, value in ijson.parse(_Quoted(file), use_float=True):
+            if prefix == METRICS and event == "map_key":
+                keys[value] = None
+            elif not prefix.startswith(f"{METRICS}.") and (prefix != METRICS or event in ("start_map", "end_map")):
+                builder.event(event, value)
+    document: Doc = builder.value
+    document["mlflow"]["metrics"] = keys
+    return document
+
+
+def _streamed_points(path: Path) -> Iterator[Chunk]:
+    key, field = "", ""
+    row: dict[str, Any] = {}
+    held: list[Point] = []
+    with path.open("rb") as file:
+        for prefix, event, value in ijson.parse(_Quoted(file), use_float=True):
+            if prefix == METRICS and event == "map_key":
+                key = value
+            elif not prefix.startswith(f"{METRICS}."):
+                continue
+            elif event == "map_key":
+                field = value
+            elif event == "end_map":
+                held.append(_point(row))
+                row = {}
+            elif event in ("number", "string"):
+                row[field] = value
+            if held and (len(held) == CHUNK or event == "end_array"):
+                yield key, held
+                held = []
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

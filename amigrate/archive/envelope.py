@@ -1,0 +1,87 @@
+"""The envelope of every document, and the index files that count what the archive holds."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from amigrate.core.model import Doc
+
+EXPORT_FILE_VERSION = "2"
+PACKAGE = "amigrate"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where and how an archive came about; the same in all of its documents."""
+
+    version: str
+    command: str
+    tracking_uri: str
+    """Without credentials."""
+    mlflow_version: str
+    started: float
+    """Seconds since the epoch."""
+
+    def system(self) -> Doc:
+        """The `system` part of a document."""
+        return {
+            "package": PACKAGE,
+            "package_version": self.version,
+            "script": self.command,
+            "export_file_version": EXPORT_FILE_VERSION,
+            "export_time": int(self.started),
+            "_export_time": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.started)),
+            "mlflow_version": self.mlflow_version,
+            "mlflow_tracking_uri": self.tracking_uri,
+            "platform": {
+                "python_version": platform.python_version(),
+                "system": platform.system(),
+                "processor": platform.processor() or platform.machine(),
+            },
+        }
+
+
+@dataclass(slots=True)
+class Tally:
+    """The runs of one experiment in the archive."""
+
+    id: str
+    name: str
+    ok: int = 0
+    failed: int = 0
+
+    def entry(self) -> Doc:
+        return {"id": self.id, "name": self.name, "ok_runs": self.ok, "failed_runs": self.failed}
+
+
+def experiments_index(system: Doc, tallies: Iterable[Tally], seconds: float, options: Doc) -> Doc:
+    """`experiments.json`: true counts, and where each experiment lies."""
+    entries = [tally.entry() for tally in tallies]
+    ok = sum(entry["ok_runs"] for entry in entries)
+    failed = sum(entry["failed_runs"] for entry in entries)
+    info: dict[str, Any] = {
+        "experiment_names": [entry["name"] for entry in entries],
+        "options": options,
+        "status": {
+            "duration": round(seconds, 3),
+            "experiments": len(entries),
+            "total_runs": ok + failed,
+            "ok_runs": ok,
+            "failed_runs": failed,
+        },
+    }
+    return {"system": system, "info": info, "mlflow": {"experiments": entries}}
+
+
+def manifest(system: Doc, index: Doc, options: Doc) -> Doc:
+    """`manifest.json`: the last document of an export; where it is missing, the export did not end."""
+    status = index["info"]["status"]
+    return {
+        "system": system,
+        "info": {"options": options, "status": {"duration": status["duration"], "experiments": status}},
+        "mlflow": {},
+    }

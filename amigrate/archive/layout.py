@@ -1,0 +1,101 @@
+"""The archive's format: which file holds what. The only code that turns an object into a path.
+
+    DIR/                                    export-all
+      manifest.json                         what was exported, with counts; written last
+      report.json                           every object and what became of it
+      experiments/
+        experiments.json                    the experiments in here, with counts
+        <experiment id>/                    = DIR of export-experiment
+          experiment.json                   name, tags, stage; the ids of its runs; written after its runs
+          runs/<run id>/run.json            everything of the run but its files; written after its files
+          runs/<run id>/artifacts/<path>    its files
+      .amigrate/                            journals; safe to delete when nothing is to be continued
+    DIR/                                    export-experiments: experiments.json and <experiment id>/ lie in DIR itself
+
+Every document is one JSON object, `{"system": …, "info": …, "mlflow": …}`, indented by two, UTF-8, as
+mlflow-export-import writes it ("export_file_version" 2). Non-finite numbers are the strings "NaN", "Infinity" and
+"-Infinity", unless `--bare-nan` asked for the bare words. A document under its final name is whole: it is written
+beside it first (`*.part`) and renamed.
+
+`info` of a run lists `artifacts` (path, size in bytes, sha256) and `metrics` (for each key the number of points and
+timestamp and step of the latest). `metrics` comes last in `run.json`, one point on a line, so that a million points
+are read and written line by line.
+
+Names on disk are the ids and paths themselves. Escaped as `%XX` are only: names that are empty, `.` or `..`, control
+characters, `/` inside a name, names over 200 bytes (cut into `<part>%+/<part>`), and a `%` that two hexadecimal digits
+or a `+` follow. So every name on disk means exactly one name, and ordinary names look like themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from amigrate.core.model import Ref
+from amigrate.core.ports import Shape
+
+PRIVATE = ".amigrate"
+PART = ".part"
+REPORT = "report.json"
+MANIFEST = "manifest.json"
+EXPERIMENTS = "experiments"
+INDEX = "experiments.json"
+DOCUMENT = "experiment.json"
+
+_SPECIAL = re.compile(r"[\x00-\x1f\x7f/]|%(?=[0-9A-Fa-f]{2}|\+)")
+_ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
+_LONGEST = 200
+
+
+def escape(name: str) -> str:
+    """A name as one path segment or, where it is too long for one, several. See the module for the rules."""
+    if name in ("", ".", ".."):
+        return "%00" if name == "" else name.replace(".", "%2E")
+    safe = _SPECIAL.sub(lambda match: quote(match[0], safe=""), name)
+    return "%+/".join(_pieces(safe))
+
+
+def unescape(path: str) -> str:
+    """The name that `escape` made a path of."""
+    joined = path.replace("%+/", "")
+    return "" if joined == "%00" else _ESCAPED.sub(lambda match: unquote(match[0]), joined)
+
+
+def _pieces(name: str) -> list[str]:
+    """Parts of at most `_LONGEST` bytes, never cutting a character or an escape."""
+    pieces, current, size = [], "", 0
+    for unit in re.findall(r"%[0-9A-Fa-f]{2}|.", name, re.DOTALL):
+        width = len(unit.encode("utf-8", "surrogatepass"))
+        if size + width > _LONGEST and current:
+            pieces.append(current)
+            current, size = "", 0
+        current += unit
+        size += width
+    return [*pieces, current]
+
+
+class Layout:
+    """Paths of one archive."""
+
+    def __init__(self, root: Path, base: str, single: bool, shapes: Mapping[str, Shape]) -> None:
+        """`base` is the folder of the experiments below the root, "" for the root; `single` is one experiment's own."""
+        self.root = root
+        self.base = root / base if base else root
+        self.single = single
+        self._shapes = shapes
+
+    def folder(self, ref: Ref) -> Path:
+        """The folder of an object's document and files."""
+        if ref.parent is None:
+            return self.base if self.single else self.base / escape(ref.id)
+        return self.folder(ref.parent) / self._shapes[ref.kind].folder / escape(ref.id)
+
+    def document(self, ref: Ref) -> Path:
+        """The file of an object's document."""
+        return self.folder(ref) / self._shapes[ref.kind].document
+
+    def file(self, owner: Ref, path: str, kind: str = "artifact") -> Path:
+        """The file that holds one file of an object; `path` is split at `/`."""
+        return self.folder(owner) / self._shapes[kind].folder / "/".join(map(escape, path.split("/")))

@@ -1,0 +1,58 @@
+"""Artifacts that the tracking server proxies (`mlflow-artifacts:`).
+
+Endpoints: GET `/api/2.0/mlflow-artifacts/artifacts?path=` lists one level by base names, GET and PUT
+`/api/2.0/mlflow-artifacts/artifacts/<path>` move one file; PUT overwrites, so it may be repeated. A missing folder
+lists as empty, `file_size` is missing for empty files, `#` in a name is always refused (MLflow 3.17.2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from amigrate.artifacts.folder import Entry
+from amigrate.client.api import Api, Endpoint, Work, encode_path
+from amigrate.core.model import Body
+
+ROOT = "/api/2.0/mlflow-artifacts/artifacts"
+LIST = Endpoint("GET", ROOT)
+
+
+def proxy_path(location: str, server: str) -> str | None:
+    """The path below the proxy's root that `location` names, or None where this server's proxy does not serve it."""
+    parts = urlsplit(location)
+    if parts.scheme == "mlflow-artifacts":
+        if parts.netloc and parts.netloc != urlsplit(server).netloc:
+            return None
+        return location.split(":", 1)[1].removeprefix("//" + parts.netloc).strip("/")
+    if parts.scheme in ("http", "https") and location.startswith(f"{server}{ROOT}/"):
+        return location.removeprefix(f"{server}{ROOT}/").strip("/")
+    return None
+
+
+class ProxyFolder:
+    """A folder below the proxy's root."""
+
+    def __init__(self, api: Api, root: str) -> None:
+        self._api = api
+        self._root = root
+
+    async def entries(self, path: str) -> list[Entry]:
+        where = f"{self._root}/{path}" if path else self._root
+        answer = await self._api.call(LIST, params=[("path", where)])
+        return [_entry(path, item) for item in answer.get("files") or []]
+
+    def body(self, path: str, size: int | None) -> Body:
+        return self._api.file(self._address(path), size=size)
+
+    async def put(self, path: str, body: Body) -> int:
+        return await self._api.upload(Endpoint("PUT", self._address(path), Work.FILE), body)
+
+    def _address(self, path: str) -> str:
+        return f"{ROOT}/{encode_path(f'{self._root}/{path}')}"
+
+
+def _entry(parent: str, item: dict[str, Any]) -> Entry:
+    name = str(item["path"]).rpartition("/")[2]
+    path = f"{parent}/{name}" if parent else name
+    return Entry(path, bool(item.get("is_dir")), int(item.get("file_size") or 0))

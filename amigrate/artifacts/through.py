@@ -1,0 +1,57 @@
+"""Artifacts in a store that only the tracking server reaches: its disk, a bucket.
+
+Endpoints: GET `/api/2.0/mlflow/artifacts/list?run_id=&path=` (one level, paths relative to the run's root), GET
+`/get-artifact?run_id=&path=`, POST `/ajax-api/2.0/mlflow/upload-artifact?run_uuid=&path=` (at most 10 MB, never empty).
+They work where the server process has the store's client and credentials; else it answers with an error.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from amigrate.artifacts.folder import Entry
+from amigrate.client.api import AJAX, V2, Api, Endpoint, Work
+from amigrate.core.errors import ApiError, AuthError, Rejected, Unsupported
+from amigrate.core.model import Body
+
+LIST = Endpoint("GET", f"{V2}/artifacts/list")
+UPLOAD = Endpoint("POST", f"{AJAX}/upload-artifact", Work.FILE)
+UPLOAD_LIMIT = 10 * 1024 * 1024
+
+
+class RunFolder:
+    """The artifacts of one run, by way of its server."""
+
+    def __init__(self, api: Api, run_id: str, location: str) -> None:
+        self._api = api
+        self._run_id = run_id
+        self._store = f"{urlsplit(location).scheme or 'file'}: store"
+
+    async def entries(self, path: str) -> list[Entry]:
+        params = [("run_id", self._run_id), *([("path", path)] if path else [])]
+        try:
+            answer = await self._api.call(LIST, params=params)
+        except AuthError:
+            raise
+        except ApiError as error:
+            raise Unsupported(
+                f"the artifacts lie in a {self._store} that the server cannot list for us ({error})",
+                status=error.status,
+                endpoint=error.endpoint,
+            ) from error
+        return [
+            Entry(str(item["path"]), bool(item.get("is_dir")), int(item.get("file_size") or 0))
+            for item in answer.get("files") or []
+        ]
+
+    def body(self, path: str, size: int | None) -> Body:
+        return self._api.file("/get-artifact", [("run_id", self._run_id), ("path", path)], size)
+
+    async def put(self, path: str, body: Body) -> int:
+        if body.size is None or not 0 < body.size <= UPLOAD_LIMIT:
+            raise Rejected(
+                f"the target keeps this run's artifacts in a {self._store}, and through the server only files of "
+                f"1 to {UPLOAD_LIMIT} bytes can be written there",
+                endpoint=UPLOAD.path,
+            )
+        return await self._api.upload(UPLOAD, body, [("run_uuid", self._run_id), ("path", path)])

@@ -1,0 +1,144 @@
+"""The options that commands share, each named once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amigrate.core.errors import UsageError
+from amigrate.kinds import REGISTRY
+from amigrate.kinds.uncarried import CENSUS
+
+SERVER, MOVE, OUTPUT = "Server", "What and how", "Output"
+
+TrackingUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="The tracking server. Default: MLFLOW_TRACKING_URI.", rich_help_panel=SERVER),
+]
+Username = Annotated[
+    str | None, typer.Option(help="User name for basic authentication.", rich_help_panel=SERVER, show_default=False)
+]
+Password = Annotated[
+    str | None, typer.Option(help="Its password; better in MLFLOW_TRACKING_PASSWORD.", rich_help_panel=SERVER)
+]
+Token = Annotated[
+    str | None, typer.Option(help="Bearer token; better in MLFLOW_TRACKING_TOKEN.", rich_help_panel=SERVER)
+]
+CaBundle = Annotated[
+    Path | None, typer.Option(help="PEM file of the authorities to trust.", rich_help_panel=SERVER, show_default=False)
+]
+Source = Annotated[
+    str | None,
+    typer.Option("--source", help="The server to read. Default: AMIGRATE_SOURCE_URI.", rich_help_panel=SERVER),
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", help="The server to write. Default: AMIGRATE_TARGET_URI.", rich_help_panel=SERVER),
+]
+SourceUsername = Annotated[str | None, typer.Option(help="Or AMIGRATE_SOURCE_USERNAME.", rich_help_panel=SERVER)]
+SourcePassword = Annotated[str | None, typer.Option(help="Or AMIGRATE_SOURCE_PASSWORD.", rich_help_panel=SERVER)]
+SourceToken = Annotated[str | None, typer.Option(help="Or AMIGRATE_SOURCE_TOKEN.", rich_help_panel=SERVER)]
+SourceCaBundle = Annotated[Path | None, typer.Option(help="Or AMIGRATE_SOURCE_CA_BUNDLE.", rich_help_panel=SERVER)]
+TargetUsername = Annotated[str | None, typer.Option(help="Or AMIGRATE_TARGET_USERNAME.", rich_help_panel=SERVER)]
+TargetPassword = Annotated[str | None, typer.Option(help="Or AMIGRATE_TARGET_PASSWORD.", rich_help_panel=SERVER)]
+TargetToken = Annotated[str | None, typer.Option(help="Or AMIGRATE_TARGET_TOKEN.", rich_help_panel=SERVER)]
+TargetCaBundle = Annotated[Path | None, typer.Option(help="Or AMIGRATE_TARGET_CA_BUNDLE.", rich_help_panel=SERVER)]
+
+OutputDir = Annotated[Path, typer.Option("--output-dir", help="The folder to write; made if needed.")]
+InputDir = Annotated[Path, typer.Option("--input-dir", help="The folder of an archive.")]
+
+Experiments = Annotated[
+    str, typer.Option("--experiments", metavar="NAME,…", help="Names, ids or 'prefix*', separated by commas; or all.")
+]
+Experiment = Annotated[str, typer.Option("--experiment", help="Name or id of the experiment.")]
+ExperimentName = Annotated[str, typer.Option("--experiment-name", help="The name it gets at the target.")]
+
+Deleted = Annotated[
+    bool, typer.Option("--deleted", help="Take deleted experiments and runs along.", rich_help_panel=MOVE)
+]
+AcceptLoss = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND,…",
+        help="Kinds whose losses do not make the exit code 1: "
+        + ", ".join(
+            [*(kind.label for kind in REGISTRY.values()), "params", "tags", *(census.label for census in CENSUS)]
+        ),
+        rich_help_panel=MOVE,
+        show_default=False,
+    ),
+]
+SourceTags = Annotated[
+    bool,
+    typer.Option(
+        "--import-source-tags", help="Write where objects came from as mlflow_exim.* tags.", rich_help_panel=MOVE
+    ),
+]
+BareNan = Annotated[
+    bool,
+    typer.Option(
+        "--bare-nan", help="Write NaN bare (no valid JSON), as mlflow-export-import needs it.", rich_help_panel=MOVE
+    ),
+]
+Concurrency = Annotated[
+    int, typer.Option(min=1, help="Most requests of one class at once to one server.", rich_help_panel=MOVE)
+]
+RequestsPerSecond = Annotated[
+    float | None,
+    typer.Option(
+        "--max-requests-per-second", min=0.01, help="Most requests per second to one server.", rich_help_panel=MOVE
+    ),
+]
+Memory = Annotated[
+    str, typer.Option(metavar="SIZE", help="Memory for what is in flight, such as 128MiB.", rich_help_panel=MOVE)
+]
+State = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the journal, where not the usual one.", rich_help_panel=OUTPUT),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where report.json goes, where not beside the journal.", rich_help_panel=OUTPUT, show_default=False
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON summary on standard output, nothing else there.", rich_help_panel=OUTPUT),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and every retry.", rich_help_panel=OUTPUT)]
+
+DEFAULT_MEMORY = "128MiB"
+UNITS = {"": 1024**2, "K": 1024, "M": 1024**2, "G": 1024**3}
+
+
+def size_in_bytes(text: str) -> int:
+    """`128`, `128M`, `128MiB`, `1GiB` as bytes; a bare number counts MiB. At least 8 MiB."""
+    match = re.fullmatch(r"\s*(\d+)\s*([KMG]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"--memory {text!r} is not a size: write 128MiB or 1GiB")
+    size = int(match[1]) * UNITS[match[2].upper()]
+    if size < 8 * 1024**2:
+        raise UsageError(f"--memory {text!r} is too little: 8MiB at least")
+    return size
+
+
+def names(text: str, option: str) -> tuple[str, ...]:
+    """A comma-separated list."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise UsageError(f"{option} is empty")
+    return found
+
+
+def kinds_to_lose(text: str) -> frozenset[str]:
+    """The kinds of `--accept-loss`; unknown ones are refused."""
+    given = {part.strip() for part in text.split(",") if part.strip()}
+    known = {kind.label for kind in REGISTRY.values()} | {census.label for census in CENSUS} | {"params", "tags"}
+    unknown = sorted(given - known)
+    if unknown:
+        raise UsageError(f"--accept-loss does not know {', '.join(unknown)}; it knows {', '.join(sorted(known))}")
+    return frozenset(given)

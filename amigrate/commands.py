@@ -1,0 +1,280 @@
+"""Composition: ends become a Source and a Sink, the engine moves between them, the summary says what became of it.
+
+Each command opens its ends, runs one `Transfer`, and always ends in a `Summary`: also when it was interrupted or could
+not continue, as long as a journal was open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from amigrate import __version__
+from amigrate.archive.envelope import Origin
+from amigrate.archive.layout import PRIVATE, REPORT, Layout
+from amigrate.archive.sink import ArchiveSink
+from amigrate.archive.source import ArchiveSource
+from amigrate.client.api import Api
+from amigrate.client.http import Http
+from amigrate.core.errors import AmigrateError, CannotContinue, UsageError, leaf
+from amigrate.core.model import Outcome, Ref, Status
+from amigrate.core.ports import Sink, Source
+from amigrate.engine.budget import ByteBudget
+from amigrate.engine.guard import AdaptiveGuard
+from amigrate.engine.journal import Journal
+from amigrate.engine.stats import Requests, Stats
+from amigrate.engine.transfer import Request, Transfer, Wants
+from amigrate.kinds import REGISTRY
+from amigrate.kinds.base import Target
+from amigrate.options import Options, ServerOptions, same_server
+from amigrate.report import files, progress
+from amigrate.report.summary import EXIT_INTERRUPTED, EXIT_LOSS, Summary, label
+from amigrate.server.index import TargetIndex
+from amigrate.server.sink import ServerSink
+from amigrate.server.source import ServerSource
+
+SHOWN_LOSSES = 100
+NEVER_CARRIED = "ids of experiments and runs, experiment creation and update times, artifact locations"
+
+
+@dataclass(slots=True)
+class Session:
+    """What one command holds while it runs."""
+
+    options: Options
+    console: Console
+    resume: str
+    stats: Stats = field(default_factory=Stats)
+    journal: Journal | None = None
+    report: Path | None = None
+    id_map: Path | None = None
+
+
+async def export(session: Session, server: ServerOptions, output: Path, base: str, single: bool) -> Summary:
+    """Everything asked for, from a server into a folder. `base` is the experiments' folder in it."""
+    _check_output(output)
+    started = time.time()
+    shape = "one experiment" if single else base or "experiments"
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(_server(session, server, session.stats.source))
+        abilities = await api.probe()
+        session.journal = _journal(session, output / PRIVATE / "export", f"export of {shape} of {server.uri}")
+        session.report = session.options.report or output / REPORT
+        origin = Origin(
+            __version__, f"amigrate {session.options.command}", server.uri, abilities.version or "unknown", started
+        )
+        layout = Layout(output, base, single, REGISTRY)
+        sink = ArchiveSink(layout, REGISTRY, origin, bare_nan=session.options.bare_nan)
+
+        async def work() -> None:
+            await _move(session, ServerSource(api, REGISTRY), sink)
+            sink.finish(_noted(session.options), session.stats.seconds, whole=True)
+
+        return await _run(session, server.uri, str(output), work)
+
+
+async def import_archive(session: Session, server: ServerOptions, folder: Path) -> Summary:
+    """Everything asked for, from a folder into a server."""
+    source = ArchiveSource(folder, REGISTRY, session.stats.notes)
+    if session.options.imports.experiment_name and len(source.homes) != 1:
+        raise UsageError(f"{folder} holds {len(source.homes)} experiments: use import-experiments or import-all")
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(_server(session, server, session.stats.sink))
+        await api.probe()
+        state = session.options.state or _import_state(folder, server.uri)
+        session.journal = _journal(session, state, f"import into {server.uri}")
+        _beside_journal(session, state)
+        sink = _sink(session, api)
+        return await _run(session, str(folder), server.uri, lambda: _move(session, source, sink))
+
+
+async def copy(session: Session, source: ServerOptions, target: ServerOptions) -> Summary:
+    """Everything asked for, from one server to another; nothing touches the disk but the journal."""
+    if same_server(source.uri, target.uri):
+        raise UsageError("source and target are the same server")
+    async with AsyncExitStack() as stack:
+        reading = await stack.enter_async_context(_server(session, source, session.stats.source))
+        writing = await stack.enter_async_context(_server(session, target, session.stats.sink))
+        await reading.probe()
+        await writing.probe()
+        state = session.options.state or state_home() / f"{slug(source.uri)}--{slug(target.uri)}"
+        session.journal = _journal(session, state, f"copy of {source.uri} to {target.uri}")
+        _beside_journal(session, state)
+        sink = _sink(session, writing)
+        work = lambda: _move(session, ServerSource(reading, REGISTRY), sink)  # noqa: E731
+        return await _run(session, source.uri, target.uri, work)
+
+
+# ---- ends -------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _server(session: Session, server: ServerOptions, requests: Requests) -> AsyncIterator[Api]:
+    limits = session.options.limits
+    guard = AdaptiveGuard(requests, ceiling=limits.concurrency, per_second=limits.requests_per_second)
+    async with Http(server) as http:
+        yield Api(http, guard)
+    requests.concurrency = guard.concurrency()
+
+
+def _sink(session: Session, api: Api) -> ServerSink:
+    imports = session.options.imports
+    target = Target(
+        api, TargetIndex(), session.stats.notes, source_tags=imports.source_tags, rename=imports.experiment_name
+    )
+    return ServerSink(target, REGISTRY)
+
+
+def _check_output(output: Path) -> None:
+    """An export never mixes with what somebody else put into the folder."""
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file: give a folder")
+    if output.is_dir() and not (output / PRIVATE).exists() and any(output.iterdir()):
+        raise UsageError(f"{output} is not empty and holds no export that could be continued: give a new folder")
+
+
+# ---- journals ---------------------------------------------------------------------------------------------------
+
+
+def state_home() -> Path:
+    """The user's state folder for amigrate (XDG)."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "amigrate"
+
+
+def slug(text: str) -> str:
+    """A short folder name for an address or a path, unique by its checksum."""
+    words = re.sub(r"[^A-Za-z0-9]+", "-", text.partition("://")[2] or text).strip("-")[-40:]
+    return f"{words}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _import_state(folder: Path, uri: str) -> Path:
+    """In the archive, or in the user's state folder where the archive cannot be written."""
+    if os.access(folder, os.W_OK):
+        return folder / PRIVATE / f"import-{slug(uri)}"
+    return state_home() / f"{slug(str(folder.resolve()))}--{slug(uri)}"
+
+
+def _journal(session: Session, folder: Path, ends: str) -> Journal:
+    return Journal(folder, ends)
+
+
+def _beside_journal(session: Session, state: Path) -> None:
+    session.report = session.options.report or state / REPORT
+    session.id_map = state / "id-map.json"
+
+
+# ---- the move and its end ---------------------------------------------------------------------------------------
+
+
+async def _move(session: Session, source: Source, sink: Sink) -> None:
+    assert session.journal is not None
+    options = session.options
+    wants = Wants(options.selection.experiments, options.selection.wants)
+    transfer = Transfer(source, sink, REGISTRY, session.journal, session.stats, ByteBudget(options.limits.memory))
+    await transfer.run(Request(options.selection.deleted, wants, whole=not options.selection.experiments))
+    in_vain = [
+        Outcome(Ref("experiment", pattern), Status.FAILED, reason="no experiment has this name or id", name=pattern)
+        for pattern in sorted(wants.unused)
+    ]
+    session.journal.outcomes(in_vain)
+    session.stats.listed["experiment"] += len(in_vain)
+
+
+async def _run(session: Session, source: str, target: str, work: Callable[[], Awaitable[None]]) -> Summary:
+    """Do the work, and sum up however it ends."""
+    code, error = 0, ""
+    try:
+        async with progress.shown(session.stats, session.console):
+            await work()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        code, error = EXIT_INTERRUPTED, "interrupted: what has arrived stays, and the same command continues"
+    except (AmigrateError, BaseExceptionGroup) as raised:
+        cause = leaf(raised)
+        if not isinstance(cause, CannotContinue):
+            raise
+        code, error = cause.exit_code, f"cannot continue: {cause}"
+    return _summed_up(session, source, target, code, error)
+
+
+def _summed_up(session: Session, source: str, target: str, code: int, error: str) -> Summary:
+    journal = session.journal
+    assert journal is not None
+    try:
+        summary = _summary(session, journal, source, target, code, error)
+        if session.report:
+            files.write_report(session.report, summary.as_json(), journal.report())
+        if session.id_map:
+            files.write_id_map(session.id_map, journal.id_map())
+        return summary
+    finally:
+        journal.close()
+
+
+def _summary(session: Session, journal: Journal, source: str, target: str, code: int, error: str) -> Summary:
+    options, stats = session.options, session.stats
+    losses: list[dict[str, object]] = []
+    lost, accepted = 0, 0
+    for loss in journal.report(losses_only=True):
+        number = int(str(loss.get("count", 1)))
+        if label(str(loss["kind"])) in options.accept_loss:
+            accepted += number
+            continue
+        lost += number
+        if len(losses) < SHOWN_LOSSES:
+            losses.append(loss)
+    totals = _ordered(journal.totals())
+    if not code and not error:
+        error = _unaccounted(stats, totals)
+        code = EXIT_LOSS if lost or error else 0
+    return Summary(
+        options.command,
+        source,
+        target,
+        stats,
+        totals,
+        losses,
+        lost,
+        accepted,
+        session.report,
+        session.id_map,
+        code,
+        error,
+        session.resume if code in (EXIT_INTERRUPTED, CannotContinue.exit_code) else "",
+        (NEVER_CARRIED,) if session.id_map else (),
+    )
+
+
+def _ordered(totals: Mapping[str, dict[Status, int]]) -> dict[str, dict[Status, int]]:
+    """The kinds in the registry's order, then the others."""
+    names = [*REGISTRY, *sorted(set(totals) - set(REGISTRY))]
+    return {name: totals[name] for name in names if name in totals}
+
+
+def _unaccounted(stats: Stats, totals: Mapping[str, dict[Status, int]]) -> str:
+    """Every object that was listed has an outcome; if our own books do not balance, that is an error."""
+    for kind in ("experiment", "run"):
+        ended = sum(totals.get(kind, {}).values())
+        if ended != stats.listed[kind]:
+            return f"{stats.listed[kind]} {label(kind)} were listed and {ended} have an outcome: please report this bug"
+    return ""
+
+
+def _noted(options: Options) -> dict[str, object]:
+    """The options that an archive's index notes."""
+    return {
+        "experiments": list(options.selection.experiments) or "all",
+        "export_deleted_runs": options.selection.deleted,
+    }

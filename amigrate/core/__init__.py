@@ -1,0 +1,1 @@
+"""Words, ports, errors and JSON: what every other room may use. Imports nothing of ours."""

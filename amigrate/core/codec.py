@@ -1,0 +1,64 @@
+"""The only JSON in amigrate.
+
+orjson is fast but strict: it rejects the bare `NaN` that MLflow's bulk history endpoint emits and silently writes
+NaN as `null`. So reading falls back to the standard library, and writing takes floats that were made safe first:
+MLflow's own protobuf-JSON form is the strings "NaN", "Infinity" and "-Infinity" (a bare NaN in a log-batch body is
+answered with 200 and drops the rest of the body; seen on 1.30 to 3.17).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+JSONDecodeError = ValueError
+"""What `loads` raises on anything that is not JSON (both parsers' errors are kinds of ValueError)."""
+
+
+def loads(data: bytes | str) -> Any:
+    """Parse JSON; bare NaN and infinities, and raw control characters inside strings, are accepted."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return json.loads(data, strict=False)
+
+
+def dumps(value: Any) -> bytes:
+    """Compact JSON. Non-finite floats must have gone through `number` before."""
+    return orjson.dumps(value)
+
+
+def pretty(value: Any, *, bare_nan: bool = False) -> bytes:
+    """Indented JSON for people, every non-finite float as a string, or bare where asked for."""
+    if bare_nan:
+        return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return orjson.dumps(finite(value), option=orjson.OPT_INDENT_2)
+
+
+def number(value: float) -> float | str:
+    """A float as MLflow's JSON wants it: itself, or "NaN", "Infinity", "-Infinity"."""
+    if math.isfinite(value):
+        return value
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def finite(value: Any) -> Any:
+    """The same document with every non-finite float replaced by its string."""
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return value
+
+
+def digest(value: Any) -> str:
+    """A short fingerprint of a JSON value, independent of the order of keys."""
+    return blake2b(orjson.dumps(finite(value), option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()

@@ -1,0 +1,191 @@
+"""The interfaces between the rooms. A server and an archive are each both a Source and a Sink."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Status, Stream
+
+T = TypeVar("T")
+
+
+class Work(StrEnum):
+    """Classes of requests. Each finds its own best concurrency, for each server."""
+
+    READ = "read"
+    WRITE = "write"
+    FILE = "file"
+
+
+class Guard(Protocol):
+    """Stands around every request of one server: concurrency, retry, rate."""
+
+    async def call(
+        self,
+        work: Work,
+        attempt: Callable[[], Awaitable[tuple[T, int]]],
+        *,
+        resend: bool = True,
+        recover: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> T:
+        """Run `attempt` (which returns its result and the bytes it moved) until it succeeds or is hopeless.
+
+        Where `resend` is false, a request whose effect is unknown is not sent again unless `recover` has looked
+        and found nothing; what `recover` finds is the result.
+        """
+        ...
+
+    def stream(self, open: Callable[[], AbstractAsyncContextManager[Stream]]) -> AbstractAsyncContextManager[Stream]:
+        """Open a stream, retrying until it is open, and hold a slot for files while it is read."""
+        ...
+
+
+class Ids(Protocol):
+    """The id map, and what is known of an object's children."""
+
+    def new_id(self, kind: str, old: str) -> str | None:
+        """The id in the sink of the object with this id in the source, or None while it has none."""
+        ...
+
+    def children(self, kind: str, parent: Ref) -> Iterator[tuple[str, Status, str]]:
+        """Id, outcome and reason of every object of `kind` under `parent` that this session has met."""
+        ...
+
+
+class Scan(Protocol):
+    """One listing of a kind under some parents."""
+
+    def pages(self) -> AsyncIterator[list[Record]]:
+        """Pages of records; a record may be shown more than once."""
+        ...
+
+    def again(self) -> AsyncIterator[list[Record]]:
+        """What came, or went on, since `pages` ended. Pages as above; empty where nothing did."""
+        ...
+
+
+class RowCall(Protocol):
+    """One request that will bring rows, not sent yet."""
+
+    cost: int
+    """Bytes the answer is expected to take in memory."""
+    refs: list[Ref]
+    """The records it brings rows of; where the call fails, they fail."""
+
+    async def __call__(self) -> list[Rows]: ...
+
+
+class Source(Protocol):
+    """Where records come from. A source is never written to."""
+
+    label: str
+    """Address for people: no credentials in it."""
+
+    def scan(self, kind: str, parents: Sequence[Record]) -> Scan: ...
+
+    def rows(self, kind: str, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
+        """The calls that together bring every row of the batch; may wait for one call before it knows the next."""
+        ...
+
+    async def with_files(self, batch: Sequence[Record]) -> list[Record]:
+        """Those of the batch that may have files: what one cheap look can tell."""
+        ...
+
+    def files(self, record: Record) -> AsyncIterator[list[Record]]:
+        """The files of a record, in pages; raises where they cannot be listed."""
+        ...
+
+    def open(self, record: Record, file: Record) -> Body: ...
+
+    async def uncarried(self, parents: Sequence[Record], whole: bool) -> list[Outcome]:
+        """What this source holds of kinds that cannot be moved (yet), counted."""
+        ...
+
+
+class Sink(Protocol):
+    """Where records go. Every write may be repeated with the same effect."""
+
+    label: str
+
+    async def find(self, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
+        """What the sink already holds of these records (all of one kind), by `ref.key`."""
+        ...
+
+    async def begin(self, record: Record, ids: Ids) -> str:
+        """Make the object, without its parts; returns its id in the sink."""
+        ...
+
+    async def resume(self, record: Record, new_id: str, made: bool, ids: Ids) -> None:
+        """Go on with an object that exists already: make it writable and bring its own fields up to date.
+
+        `made` says that the journal knows it as made by amigrate.
+        """
+        ...
+
+    async def put_rows(self, record: Record, rows: Sequence[Rows]) -> None:
+        """Add rows; may be called often for one record, never twice at once."""
+        ...
+
+    async def held_files(self, record: Record) -> dict[str, int]:
+        """Path and size of the files that the sink already has of this record."""
+        ...
+
+    async def put_file(self, record: Record, file: Record, body: Body, ids: Ids) -> int:
+        """Write one file; returns its size in bytes."""
+        ...
+
+    async def commit(self, record: Record, ids: Ids) -> list[Outcome]:
+        """Everything has arrived: write what says so. Returns outcomes of parts that could not be kept whole."""
+        ...
+
+    def drop(self, record: Record) -> None:
+        """The record has failed: forget what is held for it."""
+        ...
+
+    def deferred(self, record: Record, ids: Ids) -> list[Deferred]:
+        """What is left to do for this record once everything else has arrived."""
+        ...
+
+    async def link(self, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
+        """Second pass over what `deferred` named; `record` has no doc then. True where it is settled for good."""
+        ...
+
+
+class Shape(Protocol):
+    """What an archive knows of one object kind: where its documents go and what is in them."""
+
+    name: str
+    parent: str | None
+    folder: str
+    document: str
+
+    def encode(self, record: Record) -> Doc: ...
+
+    def decode(self, document: Doc, ref_id: str, parent: Ref | None) -> Record: ...
+
+
+class Kind(Protocol):
+    """What the engine knows of one object kind: declared facts and pure functions."""
+
+    name: str
+    parent: str | None
+    needs: tuple[str, ...]
+
+    def digest(self, record: Record) -> str:
+        """A fingerprint of all that must arrive and that the listing shows; changes when the object changes."""
+        ...
+
+    def series(self, record: Record) -> Sequence[str]:
+        """The series whose rows belong to the record; empty for kinds without rows."""
+        ...
+
+    def settled(self, record: Record) -> bool:
+        """False while the object may still grow at the source (a run that has not ended)."""
+        ...
+
+    def excluded(self, record: Record, deleted: bool) -> str:
+        """Why the selection leaves this record out; empty where it does not."""
+        ...

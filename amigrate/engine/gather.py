@@ -1,0 +1,75 @@
+"""Joining rows that arrive by metric key into what each record needs.
+
+The server answers by key over many runs; a run is written whole. Rows wait here until a record has all of its series,
+or enough to be worth a write. When bytes run short nothing waits: the fullest record is handed on early, because the
+rows that are held are the very bytes that the missing ones need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from amigrate.core.model import POINT_BYTES, Record, Rows
+
+WORTH_A_WRITE = 20_000
+"""Points of one record that are handed on although more may come."""
+
+
+@dataclass(slots=True)
+class Held:
+    """The rows of one record that wait, and the series that have not ended."""
+
+    record: Record
+    missing: set[str]
+    rows: list[Rows] = field(default_factory=list)
+    points: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        return self.points * POINT_BYTES
+
+    def take(self) -> list[Rows]:
+        """Hand on what is held."""
+        rows, self.rows, self.points = self.rows, [], 0
+        return rows
+
+
+class Gather:
+    """The rows of a batch of records."""
+
+    def __init__(self, records: Iterable[tuple[Record, Iterable[str]]]) -> None:
+        self._held = {record.ref.key: Held(record, set(series)) for record, series in records}
+
+    def add(self, rows: Rows) -> Held | None:
+        """Take in a chunk; returns its record where that is complete now or worth a write.
+
+        None too where the record was dropped (it failed).
+        """
+        held = self._held.get(rows.ref.key)
+        if held is None:
+            return None
+        held.rows.append(rows)
+        held.points += len(rows.points)
+        held.counts[rows.series] = held.counts.get(rows.series, 0) + len(rows.points)
+        if rows.last:
+            held.missing.discard(rows.series)
+        return held if not held.missing or held.points >= WORTH_A_WRITE else None
+
+    def holds(self, key: str) -> bool:
+        """False where the record was dropped: nobody will ask for its rows any more."""
+        return key in self._held
+
+    def fullest(self) -> Held | None:
+        """The record that holds the most, where any holds something."""
+        held = max(self._held.values(), key=lambda one: one.points, default=None)
+        return held if held is not None and held.points else None
+
+    def drop(self, key: str) -> Held | None:
+        """Forget a record: it is done or has failed."""
+        return self._held.pop(key, None)
+
+    def incomplete(self) -> list[Held]:
+        """Records with series that never ended."""
+        return [held for held in self._held.values() if held.missing]

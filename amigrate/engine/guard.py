@@ -1,0 +1,223 @@
+"""What stands around every request: a slot, a pace, and another attempt where that is worth it.
+
+One guard for each end of a move, even at the same URL: an upload holds a slot of the sink while its body waits for one
+of the source, and one shared pool would lock up. A slot is given back while waiting to retry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+from tenacity.wait import wait_exponential_jitter
+
+from amigrate.core.errors import CannotContinue, NoServer, Transient
+from amigrate.core.model import Stream
+from amigrate.core.ports import Work
+from amigrate.engine.limiter import Limiter
+from amigrate.engine.stats import Requests
+
+T = TypeVar("T")
+Sleep = Callable[[float], Awaitable[None]]
+
+START = {Work.READ: 3, Work.WRITE: 2, Work.FILE: 4}
+REQUEST_COST = {Work.READ: 8.0, Work.WRITE: 8.0, Work.FILE: 3.0}
+"""Milliseconds of a server's time that a request takes whatever it moves; sets the scale for `BYTE_COST`."""
+BYTE_COST = {Work.READ: 1 / 1000, Work.WRITE: 1 / 800, Work.FILE: 1 / 200_000}
+"""Milliseconds for each byte moved: points are dear, files are cheap."""
+LONGEST_WAIT = 30.0
+
+
+class Slots:
+    """The slots of one class of work, and who waits for them."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self._waiting)
+
+    async def take(self) -> None:
+        """Wait for a slot."""
+        if self.limiter.in_flight < self.limiter.limit and not self._waiting:
+            self.limiter.in_flight += 1
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.give()
+            else:
+                self._waiting.remove(waiter)
+            raise
+
+    def give(self) -> None:
+        """Give a slot back; as many as the limit allows now go on."""
+        self.limiter.in_flight -= 1
+        while self._waiting and self.limiter.in_flight < self.limiter.limit:
+            self.limiter.in_flight += 1
+            self._waiting.popleft().set_result(None)
+
+
+class AdaptiveGuard:
+    """See `core.ports.Guard`."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        *,
+        ceiling: int,
+        per_second: float | None = None,
+        sleep: Sleep = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        start: dict[Work, int] | None = None,
+    ) -> None:
+        self._requests = requests
+        self._sleep = sleep
+        self._clock = clock
+        self._pace = 1 / per_second if per_second else 0.0
+        self._next = 0.0
+        start = start or START
+        self._slots = {work: Slots(Limiter(ceiling, start[work])) for work in Work}
+
+    async def call(
+        self,
+        work: Work,
+        attempt: Callable[[], Awaitable[tuple[T, int]]],
+        *,
+        resend: bool = True,
+        recover: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> T:
+        """See `core.ports.Guard`."""
+        reached = False
+        async for trial in self._trials():
+            with trial:
+                if reached and recover is not None:
+                    found = await recover()
+                    if found is not None:
+                        return found
+                try:
+                    return await self._once(work, attempt)
+                except Transient as error:
+                    reached = reached or not error.unreachable
+                    if reached and not resend and recover is None:
+                        error.attempts = 1
+                    raise
+        raise AssertionError("a trial either returns or raises")
+
+    @asynccontextmanager
+    async def stream(self, open: Callable[[], AbstractAsyncContextManager[Stream]]) -> AsyncIterator[Stream]:
+        """See `core.ports.Guard`. What fails while the stream is read is the reader's to repeat."""
+        slots = self._slots[Work.FILE]
+        async for trial in self._trials():
+            with trial:
+                await self._turn()
+                await slots.take()
+                try:
+                    context = open()
+                    stream = await context.__aenter__()
+                except BaseException as error:
+                    slots.give()
+                    self._noted(Work.FILE, error)
+                    raise
+        moved = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal moved
+            async for chunk in stream.chunks:
+                moved += len(chunk)
+                yield chunk
+
+        try:
+            yield Stream(counted(), stream.size)
+        except BaseException as error:
+            await context.__aexit__(type(error), error, error.__traceback__)
+            raise
+        else:
+            await context.__aexit__(None, None, None)
+            self._ended(Work.FILE, moved)
+        finally:
+            slots.give()
+
+    def concurrency(self) -> dict[str, int]:
+        """The limits found, by class of work."""
+        return {str(work): slots.limiter.limit for work, slots in self._slots.items()}
+
+    async def _once(self, work: Work, attempt: Callable[[], Awaitable[tuple[T, int]]]) -> T:
+        slots = self._slots[work]
+        await slots.take()
+        try:
+            await self._turn()
+            self._requests.sent[work] += 1
+            result, size = await attempt()
+            self._ended(work, size)
+            return result
+        except Transient as error:
+            self._noted(work, error)
+            raise
+        finally:
+            slots.give()
+
+    def _ended(self, work: Work, size: int) -> None:
+        slots = self._slots[work]
+        slots.limiter.done(self._clock(), REQUEST_COST[work] + size * BYTE_COST[work], slots.wanted)
+
+    def _noted(self, work: Work, error: BaseException) -> None:
+        if isinstance(error, Transient) and error.overload:
+            self._requests.overloads += 1
+            self._slots[work].limiter.overload(self._clock())
+
+    async def _turn(self) -> None:
+        """Keep the pace that the user set, if any."""
+        if not self._pace:
+            return
+        now = self._clock()
+        self._next = max(self._next, now) + self._pace
+        if self._next - self._pace > now:
+            await self._sleep(self._next - self._pace - now)
+
+    def _trials(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception_type(Transient),
+            stop=_enough,
+            wait=_wait,
+            sleep=self._sleep,
+            before_sleep=self._retrying,
+            retry_error_callback=_gave_up,
+        )
+
+    def _retrying(self, _: RetryCallState) -> None:
+        self._requests.retried += 1
+
+
+_backoff = wait_exponential_jitter(initial=0.3, max=LONGEST_WAIT, jitter=0.5)
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    wished = getattr(error, "retry_after", None)
+    return min(wished, 10 * LONGEST_WAIT) if wished is not None else _backoff(state)
+
+
+def _enough(state: RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    return state.attempt_number >= getattr(error, "attempts", 1)
+
+
+def _gave_up(state: RetryCallState) -> None:
+    """The last error as it is; a server that cannot even be reached any more ends the session."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, Transient) and error.unreachable:
+        raise NoServer(f"{error}; nothing answered for {state.attempt_number} attempts") from error
+    if error is not None:
+        raise error
+    raise CannotContinue("a request was given up without a reason")

@@ -1,0 +1,291 @@
+"""What was begun and what is whole: a SQLite file (WAL) that survives a kill at any moment.
+
+It holds the intent before a create call, the new id before any part moves, and `whole` only after the last part was
+confirmed. Everything in it is a hint about the sink: `whole` counts only while a listing of the sink still shows the
+id. The same file holds the outcomes of the running session, so no list of them has to be kept in memory.
+
+A write is in the file once the statement returned (kill -9 loses nothing); the disk is synced at checkpoints only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from amigrate.core import codec
+from amigrate.core.errors import JournalError
+from amigrate.core.model import Deferred, Entry, Outcome, Progress, Record, Ref, Stage, Status
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS objects (
+    kind TEXT NOT NULL, key TEXT NOT NULL, parent TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL DEFAULT '',
+    new_id TEXT, made INTEGER NOT NULL DEFAULT 0, progress TEXT, digest TEXT NOT NULL DEFAULT '',
+    session INTEGER NOT NULL DEFAULT 0, status TEXT, reason TEXT NOT NULL DEFAULT '', count INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS objects_by_id ON objects (kind, id);
+CREATE INDEX IF NOT EXISTS objects_by_parent ON objects (kind, parent);
+CREATE TABLE IF NOT EXISTS deferred (
+    kind TEXT NOT NULL, key TEXT NOT NULL, stage INTEGER NOT NULL, ids TEXT NOT NULL, doc TEXT NOT NULL,
+    PRIMARY KEY (kind, key, stage)
+) WITHOUT ROWID;
+"""
+FORMAT = "1"
+UPSERT = """
+INSERT INTO objects (kind, key, parent, id, name, {columns}) VALUES (?, ?, ?, ?, ?, {marks})
+ON CONFLICT (kind, key) DO UPDATE SET name = excluded.name, {updates}
+"""
+
+
+def _upsert(*columns: str) -> str:
+    return UPSERT.format(
+        columns=", ".join(columns),
+        marks=", ".join("?" * len(columns)),
+        updates=", ".join(f"{column} = excluded.{column}" for column in columns),
+    )
+
+
+INTEND = _upsert("progress", "made", "new_id")
+BEGUN = _upsert("progress", "made", "new_id")
+KNOWN = _upsert("new_id")
+PROGRESS = _upsert("progress", "digest")
+OUTCOME = _upsert("session", "status", "reason", "count").replace(
+    "status = excluded.status",
+    # What was made in this session stays made, however often it is looked at again.
+    "status = CASE WHEN session = excluded.session AND status = 'created'"
+    " AND excluded.status IN ('updated', 'present') THEN 'created' ELSE excluded.status END",
+)
+Identity = tuple[str, str, str, str, str]
+
+
+class Journal:
+    """One journal, locked by this process until it is closed."""
+
+    def __init__(self, folder: Path, ends: str) -> None:
+        """Open or make the journal in `folder`. `ends` names source and target; a journal serves one pair only.
+
+        Raises `JournalError` where another process holds it, it belongs to other ends, or it cannot be written.
+        """
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = self._locked(folder)
+            self._db = sqlite3.connect(folder / "journal.db", isolation_level=None)
+            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise JournalError(f"the journal in {folder} cannot be opened: {error}") from error
+        self._claim(ends)
+        self.session = int(self._meta("session") or 0) + 1
+        self._set_meta("session", str(self.session))
+        self._ids: dict[tuple[str, str], str] = {}
+
+    @staticmethod
+    def _locked(folder: Path) -> sqlite3.Connection:
+        """A transaction that is never committed: the system ends it with the process, however that dies."""
+        lock = sqlite3.connect(folder / "lock.db", isolation_level=None, timeout=0)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            lock.close()
+            raise JournalError(
+                f"the journal in {folder} is in use by another amigrate process: wait for it or stop it"
+            ) from error
+        return lock
+
+    def _claim(self, ends: str) -> None:
+        if self._meta("format") not in (None, FORMAT):
+            raise JournalError(f"the journal in {self.folder} was written by another version of amigrate: move it away")
+        if self._meta("ends") not in (None, ends):
+            raise JournalError(f"the journal in {self.folder} belongs to {self._meta('ends')}: give another --state")
+        self._set_meta("format", FORMAT)
+        self._set_meta("ends", ends)
+
+    def _meta(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _set_meta(self, name: str, value: str) -> None:
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(name, value)])
+
+    def close(self) -> None:
+        """Write everything into the main file and let go of the lock."""
+        with suppress(sqlite3.Error):  # The write-ahead log stays beside the file and is read at the next start.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+        self._lock.close()
+
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        try:
+            if len(rows) == 1:
+                self._db.execute(statement, rows[0])
+                return
+            self._db.execute("BEGIN")
+            self._db.executemany(statement, rows)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise JournalError(f"the journal in {self.folder} cannot be written: {error}") from error
+
+    # ---- what was begun, what is whole ------------------------------------------------------------------------
+
+    def entries(self, records: Sequence[Record]) -> dict[str, Entry]:
+        """What earlier sessions noted of these records, by `ref.key`."""
+        found = {}
+        for record in records:
+            row = self._db.execute(
+                "SELECT progress, new_id, digest, made FROM objects"
+                " WHERE kind = ? AND key = ? AND progress IS NOT NULL",
+                (record.ref.kind, record.ref.key),
+            ).fetchone()
+            if row is not None:
+                found[record.ref.key] = Entry(Progress(row[0]), row[1], row[2], bool(row[3]))
+        return found
+
+    def intend(self, records: Sequence[Record]) -> None:
+        """These records are about to be made at the sink."""
+        if not records:
+            return
+        self._write("DELETE FROM deferred WHERE kind = ? AND key = ?", [(one.ref.kind, one.ref.key) for one in records])
+        self._write(INTEND, [(*_identity(one.ref, one.name), Progress.INTENDED, 1, None) for one in records])
+        for one in records:
+            self._ids.pop((one.ref.kind, one.ref.id), None)
+
+    def begun(self, record: Record, new_id: str) -> None:
+        """The record was made and has this id; nothing of it has moved yet."""
+        self._write(BEGUN, [(*_identity(record.ref, record.name), Progress.BEGUN, 1, new_id)])
+        self._ids[record.ref.kind, record.ref.id] = new_id
+
+    def known(self, record: Record, new_id: str) -> None:
+        """The record was found at the sink under this id."""
+        self._write(KNOWN, [(*_identity(record.ref, record.name), new_id)])
+        self._ids[record.ref.kind, record.ref.id] = new_id
+
+    def reached(self, record: Record, progress: Progress, digest: str) -> None:
+        """All parts have arrived (`FILLED`), or nothing at all is left to do (`WHOLE`)."""
+        self._write(PROGRESS, [(*_identity(record.ref, record.name), progress, digest)])
+
+    def settle(self, ref: Ref) -> None:
+        """A filled record has had its second pass."""
+        self._write(
+            "UPDATE objects SET progress = ? WHERE kind = ? AND key = ? AND progress = ?",
+            [(Progress.WHOLE, ref.kind, ref.key, Progress.FILLED)],
+        )
+
+    # ---- the id map -------------------------------------------------------------------------------------------
+
+    def new_id(self, kind: str, old: str) -> str | None:
+        """See `core.ports.Ids`."""
+        cached = self._ids.get((kind, old))
+        if cached is not None:
+            return cached
+        row = self._db.execute(
+            "SELECT new_id FROM objects WHERE kind = ? AND id = ? AND new_id IS NOT NULL", (kind, old)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def forget_cache(self) -> None:
+        """Drop the ids held in memory; they are read from the file when asked for."""
+        self._ids.clear()
+
+    def children(self, kind: str, parent: Ref) -> Iterator[tuple[str, Status, str]]:
+        """See `core.ports.Ids`."""
+        rows = self._db.execute(
+            "SELECT id, status, reason FROM objects WHERE kind = ? AND parent = ? AND session = ? ORDER BY key",
+            (kind, parent.key, self.session),
+        )
+        return ((row[0], Status(row[1]), row[2]) for row in rows)
+
+    def id_map(self) -> Iterator[tuple[str, str, str]]:
+        """Kind, old id and new id of everything that has one."""
+        rows = self._db.execute("SELECT kind, id, new_id FROM objects WHERE new_id IS NOT NULL ORDER BY kind, key")
+        return ((row[0], row[1], row[2]) for row in rows)
+
+    # ---- the second pass --------------------------------------------------------------------------------------
+
+    def defer(self, ref: Ref, work: Iterable[Deferred]) -> None:
+        """Keep what has to be done for an object when everything else has arrived."""
+        rows = [(ref.kind, ref.key, int(one.stage), _chain(ref), codec.dumps(one.doc).decode()) for one in work]
+        if rows:
+            self._write("INSERT OR REPLACE INTO deferred VALUES (?, ?, ?, ?, ?)", rows)
+
+    def deferred(self, stage: Stage) -> Iterator[tuple[Ref, Deferred]]:
+        """What waits for one stage of the second pass, of the objects that this session has met and not failed."""
+        rows = self._db.execute(
+            "SELECT ids, doc FROM deferred JOIN objects USING (kind, key)"
+            " WHERE stage = ? AND session = ? AND status != ? ORDER BY kind, key",
+            (int(stage), self.session, Status.FAILED),
+        ).fetchall()
+        return ((_unchain(ids), Deferred(stage, codec.loads(doc))) for ids, doc in rows)
+
+    def undefer(self, ref: Ref, stage: Stage) -> None:
+        """It is done."""
+        self._write("DELETE FROM deferred WHERE kind = ? AND key = ? AND stage = ?", [(ref.kind, ref.key, int(stage))])
+
+    # ---- outcomes of this session -----------------------------------------------------------------------------
+
+    def outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Note what became of some objects."""
+        if outcomes:
+            self._write(
+                OUTCOME,
+                [(*_identity(one.ref, one.name), self.session, one.status, one.reason, one.count) for one in outcomes],
+            )
+
+    def seen(self, records: Sequence[Record]) -> set[str]:
+        """The keys of those records that have an outcome in this session already."""
+        return {
+            record.ref.key
+            for record in records
+            if self._db.execute(
+                "SELECT 1 FROM objects WHERE kind = ? AND key = ? AND session = ?",
+                (record.ref.kind, record.ref.key, self.session),
+            ).fetchone()
+        }
+
+    def totals(self) -> dict[str, dict[Status, int]]:
+        """Objects of this session by kind and status."""
+        totals: dict[str, dict[Status, int]] = {}
+        rows = self._db.execute(
+            "SELECT kind, status, SUM(count) FROM objects WHERE session = ? GROUP BY kind, status", (self.session,)
+        )
+        for kind, status, count in rows:
+            totals.setdefault(kind, {})[Status(status)] = int(count)
+        return totals
+
+    def report(self, losses_only: bool = False) -> Iterator[dict[str, object]]:
+        """Every outcome of this session as a JSON object."""
+        wanted = f"AND status IN ('{Status.FAILED}', '{Status.LEFT_BEHIND}')" if losses_only else ""
+        rows = self._db.execute(
+            f"SELECT kind, key, id, name, new_id, status, reason, count FROM objects WHERE session = ? {wanted}"
+            " ORDER BY kind, key",
+            (self.session,),
+        )
+        names = ("kind", "key", "id", "name", "new_id", "status", "reason", "count")
+        for row in rows:
+            yield {name: value for name, value in zip(names, row, strict=True) if value not in (None, "")}
+
+
+def _identity(ref: Ref, name: str) -> Identity:
+    return ref.kind, ref.key, ref.parent.key if ref.parent else "", ref.id, name
+
+
+def _chain(ref: Ref) -> str:
+    """The ref with its parents, outermost last, as JSON."""
+    chain, one = [], ref
+    while True:
+        chain.append([one.kind, one.id])
+        if one.parent is None:
+            return codec.dumps(chain).decode()
+        one = one.parent
+
+
+def _unchain(text: str) -> Ref:
+    ref: Ref | None = None
+    for kind, identity in reversed(codec.loads(text)):
+        ref = Ref(kind, identity, ref)
+    assert ref is not None
+    return ref

@@ -1,0 +1,117 @@
+"""How many requests of one class a server is given at once. Found while running, never configured.
+
+What a server can take differs by endpoint, store and machine: one writer is best for SQLite, many for PostgreSQL, and
+behind the best there is no slope but a cliff (a pool of database connections runs dry and every request waits 30 s;
+seen with 16 writers on one worker). So the limit starts low, one step up or down is tried at a time, and a step is
+kept only if the work done per second says so. Any sign of overload halves the limit.
+
+Work is counted in milliseconds that a server is expected to need: some per request, more for the bytes it moves.
+Requests of different weight thus compare. Pure: time comes in from outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+WINDOW = 0.5
+"""Seconds of a measurement at least."""
+ROUNDS = 3
+"""Requests of a measurement at least, for each slot."""
+GAIN = 0.25
+"""A larger limit must bring at least this share of what it would bring ideally."""
+LOSS = 0.04
+"""A smaller limit is kept where it costs no more than this share."""
+HOLD = 6
+"""Measurements to rest after a step that brought nothing; doubled each time."""
+LONGEST_HOLD = 48
+
+
+@dataclass(slots=True)
+class Window:
+    """One measurement."""
+
+    since: float
+    work: float = 0.0
+    requests: int = 0
+    overloads: int = 0
+    starved: bool = False
+    """True where the limit was not used up: such a measurement says nothing about it."""
+
+
+@dataclass(slots=True)
+class Limiter:
+    """The limit for one class of requests to one server."""
+
+    ceiling: int
+    limit: int = 2
+    in_flight: int = 0
+    window: Window = field(default_factory=lambda: Window(0.0))
+    base: float = 0.0
+    """Work per second measured at the limit we came from."""
+    before: int = 0
+    """The limit we came from, while a step is being tried; 0 when resting."""
+    hold: int = 0
+    rest: int = HOLD
+    upwards: bool = True
+
+    def __post_init__(self) -> None:
+        self.limit = min(self.limit, self.ceiling)
+
+    def done(self, now: float, work: float, demand: bool) -> None:
+        """A request ended well. `demand` says whether others are waiting for its slot."""
+        window = self.window
+        window.work += work
+        window.requests += 1
+        window.starved = window.starved or not demand
+        if now - window.since >= WINDOW and window.requests >= ROUNDS * self.limit:
+            self._judge(now)
+
+    def overload(self, now: float) -> None:
+        """The server has too much to do. Several answers of one moment count once."""
+        self.window.overloads += 1
+        if self.window.overloads == 1:
+            self.limit = max(1, self.limit // 2)
+            self.before = 0
+            self._rest()
+            self.window = Window(now, overloads=1)
+
+    def _judge(self, now: float) -> None:
+        rate = self.window.work / max(now - self.window.since, 1e-9)
+        starved = self.window.starved
+        self.window = Window(now)
+        if starved:
+            self.before = 0
+        elif self.before:
+            self._keep_or_return(rate)
+        elif self.hold > 0:
+            self.hold -= 1
+        else:
+            self._step(rate)
+
+    def _step(self, rate: float) -> None:
+        """Try the next limit up, or down where up brought nothing the last time."""
+        step = max(1, self.limit // 3)
+        wanted = self.limit + step if self.upwards else self.limit - step
+        wanted = max(1, min(wanted, self.ceiling))
+        if wanted == self.limit:
+            self.upwards = not self.upwards
+            self._rest()
+            return
+        self.base, self.before, self.limit = rate, self.limit, wanted
+
+    def _keep_or_return(self, rate: float) -> None:
+        ideal = self.limit / self.before - 1
+        gained = rate / max(self.base, 1e-9) - 1
+        kept = gained >= GAIN * ideal if ideal > 0 else gained >= -LOSS
+        if kept:
+            self.before, self.rest = 0, HOLD
+            return
+        self.limit, self.before = self.before, 0
+        self.upwards = not self.upwards
+        self._rest()
+
+    def _rest(self) -> None:
+        """After a whole turn that changed nothing, look again only after a while, and later each time."""
+        if self.upwards:
+            self.hold = self.rest
+            self.rest = min(2 * self.rest, LONGEST_HOLD)

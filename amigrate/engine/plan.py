@@ -1,0 +1,22 @@
+"""Cutting the work into groups and ordering the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import TopologicalSorter
+
+from amigrate.core.model import Record
+from amigrate.core.ports import Kind
+
+EXPERIMENTS_PER_GROUP = 200
+"""Experiments whose runs are listed together: one wide listing instead of one for each."""
+
+
+def order(kinds: Mapping[str, Kind]) -> list[str]:
+    """The kinds so that each comes after those it needs."""
+    return list(TopologicalSorter({name: set(kind.needs) for name, kind in kinds.items()}).static_order())
+
+
+def groups(records: Sequence[Record], size: int = EXPERIMENTS_PER_GROUP) -> Iterable[Sequence[Record]]:
+    """Records in groups of at most `size`."""
+    return (records[start : start + size] for start in range(0, len(records), size))

@@ -1,0 +1,46 @@
+"""Counters of one session. The engine and the guards write them, the report samples them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from amigrate.core.model import Notes, Status
+
+
+@dataclass(slots=True)
+class Requests:
+    """What one server was asked."""
+
+    sent: Counter[str] = field(default_factory=Counter)
+    """Attempts by class of work."""
+    retried: int = 0
+    overloads: int = 0
+    concurrency: dict[str, int] = field(default_factory=dict)
+    """The limit found for each class of work."""
+
+
+@dataclass(slots=True)
+class Stats:
+    """Everything that is counted while a command runs."""
+
+    started: float = field(default_factory=time.monotonic)
+    listed: Counter[str] = field(default_factory=Counter)
+    """Objects listed at the source, by kind."""
+    done: Counter[tuple[str, Status]] = field(default_factory=Counter)
+    points: int = 0
+    bytes: int = 0
+    total_experiments: int = 0
+    ended_experiments: int = 0
+    source: Requests = field(default_factory=Requests)
+    sink: Requests = field(default_factory=Requests)
+    notes: Notes = field(default_factory=Notes)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def finished(self, kind: str) -> int:
+        """Objects of a kind that have an outcome."""
+        return sum(count for (name, _), count in self.done.items() if name == kind)

@@ -1,0 +1,15 @@
+"""One file per MLflow object kind, and the registry of them."""
+
+from amigrate.kinds.artifact import Artifact
+from amigrate.kinds.base import Kind
+from amigrate.kinds.experiment import Experiment
+from amigrate.kinds.run import Run
+
+REGISTRY: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Experiment(),
+        Run(),
+        Artifact(),
+    )
+}

@@ -1,0 +1,169 @@
+"""What every kind shares: defaults for all that is optional, and what a kind gets to write with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from amigrate.client.api import V2, Api, Endpoint, Work
+from amigrate.core import codec
+from amigrate.core.model import Body, Deferred, Doc, Found, Notes, Outcome, Record, Ref, Rows
+from amigrate.core.ports import Ids, RowCall, Scan
+
+RESTORE_EXPERIMENT = Endpoint("POST", f"{V2}/experiments/restore", Work.WRITE)
+PROVENANCE = "amigrate."
+SOURCE_TAGS = "mlflow_exim."
+
+
+class Index(Protocol):
+    """What the target was seen to hold when this session first looked."""
+
+    def loaded(self, parent: str) -> bool: ...
+
+    def add(self, parent: str, keys: Sequence[str], found: Found, facts: str) -> None: ...
+
+    def get(self, parent: str, key: str) -> tuple[Found, str] | None: ...
+
+    def mark(self, parent: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Target:
+    """A server being written to: what every write of a kind may use."""
+
+    api: Api
+    index: Index
+    notes: Notes
+    source_tags: bool = False
+    rename: str | None = None
+    """The name the single experiment of the source gets."""
+    fresh: set[str] = field(default_factory=set)
+    """Experiments made in this session: nothing needs to be looked for in them."""
+    retired: set[str] = field(default_factory=set)
+    """Source experiments that are deleted there, by source id."""
+    dormant: set[str] = field(default_factory=set)
+    """Target experiments that are deleted now and have to be restored before anything is written to them."""
+    _waking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    datasets: set[tuple[str, str, str]] = field(default_factory=set)
+    """Experiment, name and digest of the datasets that are there for sure."""
+    dataset_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def wake(self, experiment_id: str) -> None:
+        """Restore a deleted experiment before something is written to it; the second pass deletes it again."""
+        async with self._waking:
+            if experiment_id in self.dormant:
+                await self.api.call(RESTORE_EXPERIMENT, {"experiment_id": experiment_id})
+                self.dormant.discard(experiment_id)
+
+
+class Kind:
+    """Defaults. A kind overrides what it has."""
+
+    name: str = ""
+    label: str = ""
+    """The plural that people read and `--accept-loss` takes."""
+    parent: str | None = None
+    needs: tuple[str, ...] = ()
+    folder: str = ""
+    """The folder of the archive that holds its objects, below the parent's own."""
+    document: str = ""
+    """The file that holds one object, in the object's own folder; empty where it has none."""
+
+    # ---- pure -------------------------------------------------------------------------------------------------
+
+    def digest(self, record: Record) -> str:
+        """A fingerprint of everything that must arrive and that the listing shows."""
+        return codec.digest(record.doc)
+
+    def series(self, record: Record) -> Sequence[str]:
+        return ()
+
+    def settled(self, record: Record) -> bool:
+        return True
+
+    def excluded(self, record: Record, deleted: bool) -> str:
+        return ""
+
+    def encode(self, record: Record) -> Doc:
+        """The `mlflow` part of the document on disk."""
+        return record.doc
+
+    def info(self, record: Record) -> Doc:
+        """The `info` part of the document on disk, without what the archive adds."""
+        return {}
+
+    def decode(self, document: Doc, ref_id: str, parent: Ref | None) -> Record:
+        """The record in a document (its `system`, `info`, `mlflow`), of any generation."""
+        return Record(Ref(self.name, ref_id, parent), document.get("mlflow") or {})
+
+    # ---- read -------------------------------------------------------------------------------------------------
+
+    def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
+        raise NotImplementedError(self.name)
+
+    async def rows(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
+        nothing: tuple[RowCall, ...] = ()
+        for call in nothing:
+            yield call
+
+    async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
+        return []
+
+    async def files(self, api: Api, record: Record) -> AsyncIterator[list[Record]]:
+        nothing: tuple[list[Record], ...] = ()
+        for page in nothing:
+            yield page
+
+    def open(self, api: Api, record: Record, file: Record) -> Body:
+        raise NotImplementedError(self.name)
+
+    # ---- write ------------------------------------------------------------------------------------------------
+
+    async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
+        return {}
+
+    async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
+        """Make the object; returns its new id and whatever the kind wants to be given back with its parts."""
+        raise NotImplementedError(self.name)
+
+    async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
+        """Go on with an object that exists (`made`: by an earlier session of ours); as `begin` without the id."""
+        return None
+
+    async def put_rows(self, target: Target, record: Record, rows: Sequence[Rows], state: Any) -> None:
+        return None
+
+    async def held_files(self, target: Target, record: Record, state: Any) -> dict[str, int]:
+        return {}
+
+    async def put_file(self, target: Target, record: Record, file: Record, body: Body, ids: Ids, state: Any) -> int:
+        raise NotImplementedError(self.name)
+
+    async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
+        return []
+
+    def deferred(self, target: Target, record: Record, ids: Ids) -> list[Deferred]:
+        return []
+
+    async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
+        return True
+
+
+def tags_of(doc: Doc) -> dict[str, str]:
+    """The tags of a document as a mapping; the server sends a list of {key, value}, archives a mapping."""
+    return pairs(doc.get("tags"))
+
+
+def pairs(value: Any) -> dict[str, str]:
+    """A list of {key, value} or a mapping, as a mapping. An empty value is left out by the server."""
+    if isinstance(value, dict):
+        return {str(key): str(item) for key, item in value.items()}
+    return {str(item["key"]): str(item.get("value", "")) for item in value or []}
+
+
+def tag_list(tags: dict[str, str]) -> list[Doc]:
+    """A mapping as the server takes it."""
+    return [{"key": key, "value": value} for key, value in tags.items()]

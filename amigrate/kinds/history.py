@@ -1,0 +1,226 @@
+"""Reading metric histories with as few requests as the server allows.
+
+GET `/ajax-api/2.0/mlflow/metrics/get-history-bulk` (2.9+) brings one key of up to 100 runs of any experiments, at most
+25 000 rows in all, ordered by run, timestamp, step, value. Fewer rows: complete. Exactly 25 000: every run sorting
+before the last one is complete, that last one and all that sort after it are asked again. Where a series is longer
+than one answer, or the bulk endpoint is missing, GET `/api/2.0/mlflow/metrics/get-history` pages it alone, always with
+`max_results` (without it 3.4 to 3.13 answer an empty list). The bulk endpoint writes NaN bare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from amigrate.client.api import AJAX, V2, Api, Endpoint
+from amigrate.core.errors import NotFound, Rejected, Unsupported
+from amigrate.core.model import POINT_BYTES, Point, Record, Ref, Rows
+
+BULK = Endpoint("GET", f"{AJAX}/metrics/get-history-bulk")
+SINGLE = Endpoint("GET", f"{V2}/metrics/get-history")
+
+CAP = 25_000
+"""Rows in one bulk answer at most."""
+FILL = 20_000
+"""Rows to aim at, so that a guess slightly too low does not hit the cap."""
+RUNS = 90
+"""Runs in one bulk call at most."""
+REQUEST_LINE = 3_900
+"""Bytes of a bulk call's query: gunicorn refuses request lines over 4094 bytes."""
+TYPICAL = 100
+"""Points of a series, before anything was seen."""
+SMALLEST_COST = 64 * 1024
+ANSWER_FACTOR = 2
+"""Parsed JSON and points live side by side for a moment."""
+
+
+@dataclass(slots=True)
+class Series:
+    """One key of one run, and where to go on reading it."""
+
+    ref: Ref
+    key: str
+    most: int
+    """Its latest step plus one: mostly the upper bound of its length. A hint, no more."""
+    seen: int = 0
+    token: str = ""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What is still to be asked, and what was learned about lengths on the way."""
+
+    by_key: dict[str, deque[Series]]
+    alone: deque[Series] = field(default_factory=deque)
+    groups: deque[list[Series]] = field(default_factory=deque)
+    """Parts of calls that were refused as a whole."""
+    lengths: dict[str, int] = field(default_factory=dict)
+    """The longest series met so far, by run: the metrics of a run mostly have the same length."""
+    typical: float = TYPICAL
+    bulk: bool = True
+    in_flight: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.alone or self.groups or self.by_key)
+
+    def guess(self, series: Series) -> int:
+        """How many points a series may have."""
+        known = self.lengths.get(series.ref.id)
+        likely = known if known is not None else min(series.most, int(self.typical) + 1)
+        return min(max(likely, series.seen, 1), CAP)
+
+    def learn(self, series: Series, length: int) -> None:
+        self.lengths[series.ref.id] = max(self.lengths.get(series.ref.id, 0), length)
+        self.typical += (length - self.typical) * 0.05
+
+
+class HistoryCall:
+    """One request for some series of one key. See `core.ports.RowCall`."""
+
+    def __init__(self, reader: HistoryReader, series: list[Series], rows: int, alone: bool) -> None:
+        self._reader = reader
+        self._series = series
+        self._alone = alone
+        self.cost = max(rows * POINT_BYTES * ANSWER_FACTOR, SMALLEST_COST)
+        self.refs = [one.ref for one in series]
+
+    async def __call__(self) -> list[Rows]:
+        return await self._reader.ask(self._series, self._alone)
+
+
+class HistoryReader:
+    """Every point of a batch of runs. `calls` gives the requests; they may be run in any order and at once."""
+
+    def __init__(self, api: Api, batch: Sequence[Record]) -> None:
+        self._api = api
+        self._waiting = Waiting(_by_key(batch))
+        self._changed = asyncio.Condition()
+
+    async def calls(self) -> AsyncIterator[HistoryCall]:
+        """The next requests; waits where answers on their way may still ask for more."""
+        while True:
+            if self._waiting:
+                self._waiting.in_flight += 1
+                yield self._next()
+                continue
+            async with self._changed:
+                await self._changed.wait_for(lambda: bool(self._waiting) or not self._waiting.in_flight)
+                if not self._waiting:
+                    return
+
+    def _next(self) -> HistoryCall:
+        waiting = self._waiting
+        if waiting.alone:
+            return HistoryCall(self, [waiting.alone.popleft()], CAP, alone=True)
+        if waiting.groups:
+            group = waiting.groups.popleft()
+            return HistoryCall(self, group, sum(map(waiting.guess, group)), alone=False)
+        key = next(iter(waiting.by_key))
+        chosen = self._choose(waiting.by_key[key])
+        if not waiting.by_key[key]:
+            del waiting.by_key[key]
+        rows = sum(map(waiting.guess, chosen))
+        alone = not waiting.bulk or (len(chosen) == 1 and rows >= CAP)
+        return HistoryCall(self, chosen, min(rows, CAP), alone)
+
+    def _choose(self, queue: deque[Series]) -> list[Series]:
+        """As many runs of one key as should fit into one answer and one request line."""
+        most = RUNS if self._waiting.bulk else 1
+        rows, line = 0, 3 * len(queue[0].key.encode()) + 60
+        chosen: list[Series] = []
+        while queue and len(chosen) < most:
+            rows += self._waiting.guess(queue[0])
+            line += len(queue[0].ref.id) + len("run_id=&")
+            if chosen and (rows > FILL or line > REQUEST_LINE):
+                break
+            chosen.append(queue.popleft())
+        return chosen
+
+    async def ask(self, series: list[Series], alone: bool) -> list[Rows]:
+        """Send one call; whatever it could not bring goes back to those waiting.
+
+        Raises what the server said where a single series is refused.
+        """
+        try:
+            return [await self._page(series[0])] if alone else await self._bulk(series)
+        except Unsupported:
+            if alone:
+                raise
+            self._waiting.bulk = False
+            self._waiting.alone.extend(series)
+            return []
+        except (NotFound, Rejected):
+            if len(series) == 1:
+                raise
+            half = len(series) // 2
+            self._waiting.groups.extend((series[:half], series[half:]))
+            return []
+        finally:
+            async with self._changed:
+                self._waiting.in_flight -= 1
+                self._changed.notify_all()
+
+    async def _bulk(self, series: list[Series]) -> list[Rows]:
+        key = series[0].key
+        params = [("run_id", one.ref.id) for one in series] + [("metric_key", key), ("max_results", str(CAP))]
+        answer = await self._api.call(BULK, params=params)
+        rows = answer.get("metrics") or []
+        points = _by_run(rows)
+        if len(rows) >= CAP:
+            series = self._after_full_answer(series, str(rows[-1]["run_id"]), points)
+        for one in series:
+            self._waiting.learn(one, len(points[one.ref.id]))
+        return [Rows(one.ref, key, points[one.ref.id], last=True) for one in series]
+
+    def _after_full_answer(self, series: list[Series], last: str, points: dict[str, list[Point]]) -> list[Series]:
+        """Keep the runs that are complete, send the rest back: a run that fills an answer by itself goes alone."""
+        whole = [one for one in series if one.ref.id < last]
+        rest = [one for one in series if one.ref.id >= last]
+        for one in rest:
+            one.seen = len(points.get(one.ref.id, ()))
+        if rest and rest[0].seen >= CAP:
+            self._waiting.lengths[rest[0].ref.id] = CAP
+            self._waiting.alone.append(rest.pop(0))
+        if rest:
+            self._waiting.by_key.setdefault(rest[0].key, deque()).extendleft(reversed(rest))
+        return whole
+
+    async def _page(self, series: Series) -> Rows:
+        """One page of one series; where there are more, the series goes back."""
+        params = [("run_id", series.ref.id), ("metric_key", series.key), ("max_results", str(CAP))]
+        if series.token:
+            params.append(("page_token", series.token))
+        answer = await self._api.call(SINGLE, params=params)
+        points = [point_of(row) for row in answer.get("metrics") or []]
+        series.token = str(answer.get("next_page_token") or "")
+        series.seen += len(points)
+        if series.token:
+            self._waiting.alone.append(series)
+        else:
+            self._waiting.learn(series, series.seen)
+        return Rows(series.ref, series.key, points, last=not series.token)
+
+
+def _by_key(batch: Sequence[Record]) -> dict[str, deque[Series]]:
+    """The series of a batch by metric key; runs in the order in which the server answers."""
+    keys: dict[str, list[Series]] = defaultdict(list)
+    for record in batch:
+        for metric in record.doc["data"].get("metrics") or []:
+            most = max(1, int(metric.get("step") or 0) + 1)
+            keys[metric["key"]].append(Series(record.ref, metric["key"], most))
+    return {key: deque(sorted(series, key=lambda one: one.ref.id)) for key, series in keys.items()}
+
+
+def _by_run(rows: Iterable[dict[str, Any]]) -> dict[str, list[Point]]:
+    points: dict[str, list[Point]] = defaultdict(list)
+    for row in rows:
+        points[row["run_id"]].append(point_of(row))
+    return points
+
+
+def point_of(row: dict[str, Any]) -> Point:
+    """A point in MLflow's JSON: NaN and infinities may be strings, zero fields may be missing."""
+    return float(row.get("value", 0.0)), int(row.get("timestamp", 0)), int(row.get("step", 0))

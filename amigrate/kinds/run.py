@@ -1,0 +1,419 @@
+"""Runs: how they are read, and the order in which a new one is written.
+
+Endpoints (`/api/2.0/mlflow/runs/…`): POST create (start time, user, name and all tags; tags here are not cut),
+log-batch (at most 1000 metrics, 100 params, 100 tags, 1000 in all), log-inputs, update (status, end time), delete, restore.
+Omitting `start_time` stores 0, sending `end_time` 0 clears it. `log-batch` cuts params over 6000 and tags over 8000
+characters with status 200. Everything that writes to a run fails once it is deleted (MLflow 3.17.2).
+
+A run of up to 1000 points and params is written with three requests: create with its tags, one log-batch, update.
+The update comes last, after points and files: a run that has its final status has everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from amigrate.artifacts import Folder, folder_of, proxy_path
+from amigrate.artifacts.proxy import LIST as LIST_PROXY
+from amigrate.artifacts.walk import file_record, walk
+from amigrate.client.api import V2, Api, Endpoint, Work
+from amigrate.core.errors import ApiError, AuthError, Unresolved
+from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Stage, Status, Stream
+from amigrate.core.ports import Ids, RowCall, Scan
+from amigrate.kinds import run_document as document
+from amigrate.kinds.base import Kind, Target, pairs, tag_list
+from amigrate.kinds.history import HistoryReader
+from amigrate.kinds.run_document import ENDED, ID_TAGS, SOURCE_RUN, info_of, is_deleted, tags_of
+from amigrate.kinds.run_scan import SEARCH, RunScan
+from amigrate.kinds.source_tags import run_source_tags
+
+CREATE = Endpoint("POST", f"{V2}/runs/create", Work.WRITE, resend=False)
+UPDATE = Endpoint("POST", f"{V2}/runs/update", Work.WRITE)
+BATCH = Endpoint("POST", f"{V2}/runs/log-batch", Work.WRITE)
+INPUTS = Endpoint("POST", f"{V2}/runs/log-inputs", Work.WRITE)
+DELETE = Endpoint("POST", f"{V2}/runs/delete", Work.WRITE)
+RESTORE = Endpoint("POST", f"{V2}/runs/restore", Work.WRITE)
+
+BATCH_ENTITIES = 1000
+BATCH_PARAMS = 100
+BATCH_TAGS = 100
+PARAM_LIMIT = 6000
+TAG_LIMIT = 8000
+CUT = " … [cut by amigrate]"
+SMALL_FILE = 16 * 1024 * 1024
+"""An `MLmodel` over this size is none."""
+WORTH_A_LOOK = 3
+"""Runs of one experiment for which one listing of its folder pays."""
+
+
+@dataclass(slots=True)
+class Open:
+    """A run being written: what is still to be sent with its next batch."""
+
+    new_id: str
+    folder: Folder
+    params: list[Doc] = field(default_factory=list)
+    tags: list[Doc] = field(default_factory=list)
+    losses: list[Outcome] = field(default_factory=list)
+
+
+class Run(Kind):
+    """See the module."""
+
+    name = "run"
+    label = "runs"
+    parent = "experiment"
+    needs = ("experiment",)
+    folder = "runs"
+    document = "run.json"
+
+    # ---- pure -------------------------------------------------------------------------------------------------
+
+    def digest(self, record: Record) -> str:
+        return document.digest(record)
+
+    def series(self, record: Record) -> Sequence[str]:
+        return [metric["key"] for metric in record.doc["data"].get("metrics") or []]
+
+    def settled(self, record: Record) -> bool:
+        return info_of(record).get("status") in ENDED
+
+    def excluded(self, record: Record, deleted: bool) -> str:
+        return "deleted at the source; --deleted takes it along" if is_deleted(record) and not deleted else ""
+
+    def encode(self, record: Record) -> Doc:
+        return document.encode(record)
+
+    def decode(self, doc: Doc, ref_id: str, parent: Ref | None) -> Record:
+        return document.decode(doc, ref_id, parent)
+
+    # ---- read -------------------------------------------------------------------------------------------------
+
+    def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
+        return RunScan(api, parents)
+
+    async def rows(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
+        async for call in HistoryReader(api, batch).calls():
+            yield call
+
+    async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
+        """One listing of an experiment's folder tells which of its runs have a folder at all.
+
+        Only for runs that have ended, and whose files lie behind the server's proxy.
+        """
+        homes: dict[str, list[Record]] = {}
+        chosen = []
+        for record in batch:
+            home = _home(record, api.uri) if self.settled(record) else None
+            if home is None:
+                chosen.append(record)
+            else:
+                homes.setdefault(home[0], []).append(record)
+        for home_path, records in homes.items():
+            chosen.extend(await _with_folder(api, home_path, records))
+        return chosen
+
+    async def files(self, api: Api, record: Record) -> AsyncIterator[list[Record]]:
+        location = info_of(record).get("artifact_uri")
+        if not location:
+            return
+        async for page in walk(folder_of(api, location, record.ref.id)):
+            yield [file_record(record.ref, entry) for entry in page]
+
+    def open(self, api: Api, record: Record, file: Record) -> Body:
+        return folder_of(api, info_of(record)["artifact_uri"], record.ref.id).body(file.ref.id, file.doc["size"])
+
+    # ---- write ------------------------------------------------------------------------------------------------
+
+    async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
+        """By provenance tag or by id, from one listing of those target experiments that were there before us."""
+        homes = {record.ref.key: _experiment(record, ids) for record in records}
+        await _load(target, {home for home in homes.values() if home not in target.fresh})
+        found = {}
+        for record in records:
+            held = target.index.get(homes[record.ref.key], document.origin(record))
+            if held is not None:
+                same = held[1] == document.facts(record.doc)
+                found[record.ref.key] = Found(held[0].new_id, same, held[0].deleted, held[0].ours)
+        return found
+
+    async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
+        experiment = _experiment(record, ids)
+        await target.wake(experiment)
+        info, own = info_of(record), document.origin(record)
+        tags, later = _split_tags(record, ids)
+        tags[SOURCE_RUN] = own
+        if target.source_tags:
+            tags |= run_source_tags(record, target.notes)
+        body = {
+            "experiment_id": experiment,
+            "user_id": info.get("user_id", ""),
+            "run_name": tags.get("mlflow.runName") or info.get("run_name", ""),
+            "start_time": info.get("start_time") or 0,
+            "tags": tag_list(tags),
+        }
+        answer = await target.api.call(CREATE, body, recover=lambda: _made_already(target, experiment, own))
+        made = answer["run"]["info"]
+        return made["run_id"], self._opened(target, record, made, later, ids)
+
+    async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
+        """Everything is sent again; the store drops what it has already."""
+        await target.wake(_experiment(record, ids))
+        answer = await target.api.call(SEARCH, _by_id(_experiment(record, ids), new_id))
+        held = answer["runs"][0]
+        if held["info"].get("lifecycle_stage") == "deleted":
+            await target.api.call(RESTORE, {"run_id": new_id})
+        state = self._opened(target, record, held["info"], {}, ids)
+        state.tags = _changed_tags(record, held, new_id, ids, state.losses)
+        return state
+
+    def _opened(self, target: Target, record: Record, made: Doc, later: dict[str, str], ids: Ids) -> Open:
+        new_id = str(made["run_id"])
+        state = Open(new_id, folder_of(target.api, made["artifact_uri"], new_id))
+        state.params = [_fitting(record, item, state.losses) for item in record.doc["data"].get("params") or []]
+        own = (record.ref.id, new_id)
+        state.tags = tag_list({key: document.mapped(value, own, ids)[0] for key, value in later.items()})
+        return state
+
+    async def put_rows(self, target: Target, record: Record, rows: Sequence[Rows], state: Any) -> None:
+        points = [
+            document.metric_json(chunk.series, value, timestamp, step)
+            for chunk in rows
+            for value, timestamp, step in chunk.points
+        ]
+        start = 0
+        while start < len(points):
+            batch = _next_batch(state)
+            room = BATCH_ENTITIES - sum(map(len, batch.values()))
+            await _send(target, state, {**batch, "metrics": points[start : start + room]})
+            start += room
+
+    async def held_files(self, target: Target, record: Record, state: Any) -> dict[str, int]:
+        return {entry.path: entry.size async for page in walk(state.folder) for entry in page}
+
+    async def put_file(self, target: Target, record: Record, file: Record, body: Body, ids: Ids, state: Any) -> int:
+        if file.ref.id.rpartition("/")[2] == "MLmodel" and (body.size or 0) <= SMALL_FILE:
+            body = await _with_new_ids(body, (record.ref.id, state.new_id), ids)
+        size: int = await state.folder.put(file.ref.id, body)
+        return size
+
+    async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
+        while state.params or state.tags:
+            await _send(target, state, _next_batch(state))
+        await _log_inputs(target, record, state.new_id, _experiment(record, ids))
+        info = info_of(record)
+        if info.get("status") != "RUNNING" or info.get("end_time"):
+            body = {"run_id": state.new_id, "status": info.get("status", "FINISHED")}
+            await target.api.call(UPDATE, body | ({"end_time": info["end_time"]} if info.get("end_time") else {}))
+        if self._dies(target, record) and not self._open_references(record, ids):
+            await target.api.call(DELETE, {"run_id": state.new_id})
+        losses: list[Outcome] = state.losses
+        return losses
+
+    def deferred(self, target: Target, record: Record, ids: Ids) -> list[Deferred]:
+        work = []
+        references = self._open_references(record, ids)
+        experiment = _experiment(record, ids)
+        if references:
+            doc = {"tags": references, "delete": self._dies(target, record), "experiment": experiment}
+            work.append(Deferred(Stage.REFERENCES, doc))
+        if record.ref.parent and record.ref.parent.id in target.retired and not is_deleted(record):
+            work.append(Deferred(Stage.REVIVALS, {}))
+        return work
+
+    def _dies(self, target: Target, record: Record) -> bool:
+        """Deleted by itself; where its whole experiment is deleted, that takes the run along."""
+        return is_deleted(record) and not (record.ref.parent and record.ref.parent.id in target.retired)
+
+    def _open_references(self, record: Record, ids: Ids) -> dict[str, str]:
+        """The tags that name runs which have no new id (yet)."""
+        tags = tags_of(record.doc)
+        own = (record.ref.id, record.ref.id)
+        return {key: tags[key] for key in ID_TAGS if key in tags and not document.mapped(tags[key], own, ids)[1]}
+
+    async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
+        if what.stage is Stage.REVIVALS:
+            await target.api.call(RESTORE, {"run_id": new_id})
+            return True
+        own = (record.ref.id, new_id)
+        mapped = {key: document.mapped(value, own, ids) for key, value in what.doc["tags"].items()}
+        tags = {key: text for key, (text, _) in mapped.items() if text != what.doc["tags"][key]}
+        if tags:
+            await self._retag(target, new_id, what.doc["experiment"], tag_list(tags))
+        if what.doc["delete"]:
+            await target.api.call(DELETE, {"run_id": new_id})
+        return all(complete for _, complete in mapped.values())
+
+    async def _retag(self, target: Target, new_id: str, experiment: str, tags: list[Doc]) -> None:
+        held = (await target.api.call(SEARCH, _by_id(experiment, new_id)))["runs"][0]
+        if held["info"].get("lifecycle_stage") == "deleted":
+            await target.wake(experiment)
+            await target.api.call(RESTORE, {"run_id": new_id})
+        await target.api.call(BATCH, {"run_id": new_id, "tags": tags})
+
+
+def _experiment(record: Record, ids: Ids) -> str:
+    """The target's id of the experiment of a run."""
+    parent = record.ref.parent
+    new_id = ids.new_id("experiment", parent.id) if parent else None
+    if new_id is None:
+        raise Unresolved(f"its experiment {parent.id if parent else '?'} is not at the target")
+    return new_id
+
+
+def _by_id(experiment: str, run_id: str) -> Doc:
+    filters = f"attributes.run_id = '{run_id}'"
+    return {"experiment_ids": [experiment], "filter": filters, "run_view_type": "ALL", "max_results": 1}
+
+
+# ---- reading files ----------------------------------------------------------------------------------------------
+
+
+def _home(record: Record, server: str) -> tuple[str, str] | None:
+    """The proxied folder that holds the run's own folder, and that folder's name; None for any other layout."""
+    path = proxy_path(info_of(record).get("artifact_uri") or "", server)
+    parts = (path or "").split("/")
+    if len(parts) < 3 or parts[-1] != "artifacts" or parts[-2] != record.ref.id:
+        return None
+    return "/".join(parts[:-2]), parts[-2]
+
+
+async def _with_folder(api: Api, home: str, records: list[Record]) -> list[Record]:
+    if len(records) < WORTH_A_LOOK:
+        return records
+    try:
+        answer = await api.call(LIST_PROXY, params=[("path", home)])
+    except AuthError:
+        raise
+    except ApiError:
+        return records  # Each run's own listing will say what is wrong.
+    folders = {str(item["path"]).rpartition("/")[2] for item in answer.get("files") or []}
+    return [record for record in records if record.ref.id in folders]
+
+
+# ---- finding what the target has --------------------------------------------------------------------------------
+
+
+async def _load(target: Target, experiments: set[str]) -> None:
+    """List the runs of target experiments into the index, each experiment once."""
+    missing = [Record(Ref("experiment", one), {}) for one in sorted(experiments) if not target.index.loaded(one)]
+    if not missing:
+        return
+    async for page in RunScan(target.api, missing).pages():
+        for record in page:
+            info, tag = info_of(record), tags_of(record.doc).get(SOURCE_RUN)
+            found = Found(record.ref.id, False, is_deleted(record), tag is not None)
+            keys = [record.ref.id, *([tag] if tag else [])]
+            target.index.add(str(info["experiment_id"]), keys, found, document.facts(record.doc))
+    for one in missing:
+        target.index.mark(one.ref.id)
+
+
+async def _made_already(target: Target, experiment: str, origin: str) -> Doc | None:
+    """The run that an unanswered create made after all; where several were made, all but one are removed."""
+    answer = await target.api.call(
+        SEARCH,
+        {
+            "experiment_ids": [experiment],
+            "filter": f"tags.`{SOURCE_RUN}` = '{origin}'",
+            "run_view_type": "ACTIVE_ONLY",
+            "max_results": 10,
+            "order_by": ["attributes.run_id ASC"],
+        },
+    )
+    runs = answer.get("runs") or []
+    return {"run": runs[0]} if runs else None
+
+
+# ---- what is written --------------------------------------------------------------------------------------------
+
+
+def _split_tags(record: Record, ids: Ids) -> tuple[dict[str, str], dict[str, str]]:
+    """Tags for the create call, with the ids of other runs replaced, and those that name the run itself.
+
+    The run's own new id is not known before it is made, so the latter are written again with its first batch.
+    """
+    tags, later = tags_of(record.doc), {}
+    for key in ID_TAGS:
+        if key not in tags:
+            continue
+        if record.ref.id in tags[key]:
+            later[key] = tags[key]
+        tags[key] = document.mapped(tags[key], (record.ref.id, record.ref.id), ids)[0]
+    return tags, later
+
+
+def _changed_tags(record: Record, held: Doc, new_id: str, ids: Ids, losses: list[Outcome]) -> list[Doc]:
+    """The tags of a run that exists, where they differ from what they should be."""
+    have, want = tags_of(held), tags_of(record.doc)
+    own = (record.ref.id, new_id)
+    want |= {key: document.mapped(want[key], own, ids)[0] for key in ID_TAGS if key in want}
+    changed = {key: value for key, value in want.items() if have.get(key) != value and key != SOURCE_RUN}
+    return [_fitting_tag(record, item, losses) for item in tag_list(changed)]
+
+
+def _fitting(record: Record, item: Doc, losses: list[Outcome]) -> Doc:
+    return _cut(record, "param", item, PARAM_LIMIT, losses)
+
+
+def _fitting_tag(record: Record, item: Doc, losses: list[Outcome]) -> Doc:
+    return _cut(record, "tag", item, TAG_LIMIT, losses)
+
+
+def _cut(record: Record, what: str, item: Doc, limit: int, losses: list[Outcome]) -> Doc:
+    """The server would cut a longer value without a word; we cut it visibly and say so."""
+    value = str(item.get("value", ""))
+    if len(value) <= limit:
+        return {"key": item["key"], "value": value}
+    reason = f"{what} '{item['key']}' has {len(value)} characters, the target takes {limit}: cut"
+    losses.append(Outcome(Ref(what, item["key"], record.ref), Status.LEFT_BEHIND, reason=reason))
+    return {"key": item["key"], "value": value[: limit - len(CUT)] + CUT}
+
+
+def _next_batch(state: Open) -> dict[str, list[Doc]]:
+    """The params and tags that go with the next batch, taken from the state."""
+    batch = {"params": state.params[:BATCH_PARAMS], "tags": state.tags[:BATCH_TAGS]}
+    state.params, state.tags = state.params[BATCH_PARAMS:], state.tags[BATCH_TAGS:]
+    return {key: items for key, items in batch.items() if items}
+
+
+async def _send(target: Target, state: Open, batch: dict[str, list[Doc]]) -> None:
+    await target.api.call(BATCH, {"run_id": state.new_id, **batch})
+
+
+async def _log_inputs(target: Target, record: Record, new_id: str, experiment: str) -> None:
+    """Dataset inputs. Calls that bring the same new dataset at once race in the server, so the first one goes alone."""
+    inputs = document.dataset_inputs(record.doc)
+    if not inputs:
+        return
+    body = {"run_id": new_id, "datasets": [{**item, "tags": tag_list(pairs(item.get("tags")))} for item in inputs]}
+    keys = {(experiment, item["dataset"]["name"], item["dataset"]["digest"]) for item in inputs}
+    if keys <= target.datasets:
+        await target.api.call(INPUTS, body)
+        return
+    async with target.dataset_lock:
+        await target.api.call(INPUTS, body)
+        target.datasets |= keys
+
+
+async def _with_new_ids(body: Body, own: tuple[str, str], ids: Ids) -> Body:
+    """A small text file with run ids replaced in its bytes."""
+    async with body.open() as stream:
+        data = b"".join([chunk async for chunk in stream.chunks])
+    return body_of(document.mapped_bytes(data, own, ids))
+
+
+def body_of(data: bytes) -> Body:
+    """Bytes in memory as a body."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Stream]:
+        yield Stream(chunks(), len(data))
+
+    return Body(opened, len(data))

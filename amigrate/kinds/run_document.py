@@ -1,0 +1,167 @@
+"""What a run's document says: its shape on disk and over REST, its ids, what makes two runs the same. Pure.
+
+The record's `doc` is a run as `runs/search` gives it: `info`, `data` (`metrics` with the latest point of each key,
+`params`, `tags`), `inputs`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from amigrate.core import codec
+from amigrate.core.model import Doc, Record, Ref
+from amigrate.core.ports import Ids
+from amigrate.kinds.base import PROVENANCE, SOURCE_TAGS, pairs, tag_list
+
+SOURCE_RUN = f"{PROVENANCE}source_run_id"
+HISTORY_TAG = "mlflow.log-model.history"
+ID_TAGS = ("mlflow.parentRunId", "mlflow.rootRunId", HISTORY_TAG)
+"""Tags that name runs by id."""
+RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
+RUN_ID_BYTES = re.compile(rb"\b[0-9a-f]{32}\b")
+ENDED = ("FINISHED", "FAILED", "KILLED")
+
+
+def info_of(record: Record) -> Doc:
+    info: Doc = record.doc["info"]
+    return info
+
+
+def tags_of(doc: Doc) -> dict[str, str]:
+    return pairs(doc["data"].get("tags"))
+
+
+def is_deleted(record: Record) -> bool:
+    return info_of(record).get("lifecycle_stage") == "deleted"
+
+
+def origin(record: Record) -> str:
+    """The id where the run was first made: what its provenance tag says, or its own."""
+    return tags_of(record.doc).get(SOURCE_RUN) or record.ref.id
+
+
+def from_rest(doc: Doc, parent: Ref) -> Record:
+    """A run of a listing, without what would only take memory: of the latest metrics, the values."""
+    metrics = doc.get("data", {}).get("metrics") or []
+    for metric in metrics:
+        metric.pop("value", None)
+    info = doc["info"]
+    doc.setdefault("data", {})
+    return Record(Ref("run", str(info["run_id"]), parent), doc, str(info.get("run_name") or ""))
+
+
+def facts(doc: Doc) -> str:
+    """A fingerprint of what must be equal at source and target and what both listings show.
+
+    Tags that name other runs are left out: their values differ by nature and are seen to in the second pass.
+    """
+    info, data = doc["info"], doc["data"]
+    tags = {
+        key: value
+        for key, value in tags_of(doc).items()
+        if not key.startswith((PROVENANCE, SOURCE_TAGS)) and key not in ID_TAGS
+    }
+    fields = ("run_name", "user_id", "status", "start_time", "end_time", "lifecycle_stage")
+    return codec.digest(
+        [
+            [info.get(field) or None for field in fields],
+            sorted(pairs(data.get("params")).items()),
+            sorted(tags.items()),
+            sorted(metric["key"] for metric in data.get("metrics") or []),
+        ]
+    )
+
+
+def digest(record: Record) -> str:
+    """A fingerprint that changes whenever the source's listing shows a change."""
+    doc = record.doc
+    latest = sorted(
+        [metric["key"], metric.get("timestamp", 0), metric.get("step", 0)]
+        for metric in doc["data"].get("metrics") or []
+    )
+    return codec.digest([facts(doc), sorted(tags_of(doc).items()), latest, dataset_inputs(doc)])
+
+
+def dataset_inputs(doc: Doc) -> list[Doc]:
+    inputs: list[Doc] = (doc.get("inputs") or {}).get("dataset_inputs") or []
+    return inputs
+
+
+# ---- ids in tags and files --------------------------------------------------------------------------------------
+
+
+def mapped(text: str, own: tuple[str, str], ids: Ids) -> tuple[str, bool]:
+    """`text` with the ids of runs replaced by the new ones, and whether every one of them had a new id.
+
+    `own` is the old and the new id of the run that the text belongs to.
+    """
+    complete = True
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal complete
+        new = own[1] if match[0] == own[0] else ids.new_id("run", match[0])
+        complete = complete and new is not None
+        return new or match[0]
+
+    return RUN_ID.sub(replace, text), complete
+
+
+def mapped_bytes(data: bytes, own: tuple[str, str], ids: Ids) -> bytes:
+    """The same in a file; what has no new id stays as it is."""
+
+    def replace(match: re.Match[bytes]) -> bytes:
+        old = match[0].decode()
+        new = own[1] if old == own[0] else ids.new_id("run", old)
+        return (new or old).encode()
+
+    return RUN_ID_BYTES.sub(replace, data)
+
+
+# ---- on disk ----------------------------------------------------------------------------------------------------
+
+
+def encode(record: Record) -> Doc:
+    """The `mlflow` part of `run.json` but for `metrics`, which are written point by point."""
+    doc = record.doc
+    return {
+        "info": doc["info"],
+        "params": pairs(doc["data"].get("params")),
+        "tags": dict(sorted(tags_of(doc).items())),
+        "inputs": {"dataset_inputs": dataset_inputs(doc)},
+    }
+
+
+def decode(document: Doc, ref_id: str, parent: Ref | None) -> Record:
+    """The record of a `run.json` of any generation; `metrics` maps each key to its latest point, where it is known.
+
+    Before December 2022 there was no envelope; `inputs` was missing, a list, then a mapping.
+    """
+    run = document.get("mlflow") or document
+    noted = (document.get("info") or {}).get("metrics") or {}
+    info = {key: value for key, value in run["info"].items() if not key.startswith("_") and value is not None}
+    inputs = run.get("inputs") or {}
+    datasets = inputs if isinstance(inputs, list) else inputs.get("dataset_inputs") or []
+    metrics = [{"key": key, **(noted.get(key) or {})} for key in run.get("metrics") or {}]
+    doc = {
+        "info": info,
+        "data": {
+            "params": tag_list(pairs(run.get("params"))),
+            "tags": tag_list(pairs(run.get("tags"))),
+            "metrics": metrics,
+        },
+        "inputs": {"dataset_inputs": [{**item, "tags": tag_list(pairs(item.get("tags")))} for item in datasets]},
+    }
+    identity = str(info.get("run_id") or info.get("run_uuid") or ref_id)
+    return Record(Ref("run", identity, parent), doc, str(info.get("run_name") or ""))
+
+
+def metric_json(key: str, value: float, timestamp: int, step: int) -> dict[str, Any]:
+    """A point as `log-batch` takes it. Non-finite values must be strings: a bare NaN drops the rest of the body."""
+    return {
+        "key": key,
+        "value": value if math.isfinite(value) else codec.number(value),
+        "timestamp": timestamp,
+        "step": step,
+    }

@@ -1,0 +1,1 @@
+"""What a person or a script sees: progress, log lines, the summary, `report.json`."""

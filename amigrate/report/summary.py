@@ -1,0 +1,154 @@
+"""The end of a command: totals, losses, paths, and the exit code that follows from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from amigrate.core.model import Status
+from amigrate.engine.stats import Requests, Stats
+
+PLURALS = {"experiment": "experiments", "run": "runs", "artifact": "artifacts", "param": "params", "tag": "tags"}
+SHOWN = 20
+"""Losses that the terminal shows; the report has them all."""
+
+EXIT_DONE = 0
+EXIT_LOSS = 1
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(slots=True)
+class Summary:
+    """What one command did."""
+
+    command: str
+    source: str
+    target: str
+    stats: Stats
+    totals: dict[str, dict[Status, int]]
+    losses: Sequence[dict[str, object]]
+    """The first losses that are not accepted."""
+    lost: int = 0
+    """Objects failed or left behind that were not accepted as a loss."""
+    accepted: int = 0
+    report: Path | None = None
+    id_map: Path | None = None
+    exit_code: int = EXIT_DONE
+    error: str = ""
+    resume: str = ""
+    """The command that continues."""
+    caveats: Sequence[str] = field(default_factory=tuple)
+    """What this kind of move never carries: the fidelity table in short."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary for machines; stable names."""
+        return {
+            "command": self.command,
+            "source": self.source,
+            "target": self.target,
+            "exit_code": self.exit_code,
+            "error": self.error or None,
+            "resume": self.resume or None,
+            "seconds": round(self.stats.seconds, 3),
+            "objects": {
+                PLURALS.get(kind, kind): {str(status): count for status, count in counts.items()}
+                for kind, counts in sorted(self.totals.items())
+            },
+            "metric_points": self.stats.points,
+            "bytes": self.stats.bytes,
+            "lost": self.lost,
+            "accepted_losses": self.accepted,
+            "losses": list(self.losses),
+            "warnings": list(self.stats.notes.warnings),
+            "never_carried": list(self.caveats),
+            "requests": {"source": _requests(self.stats.source), "target": _requests(self.stats.sink)},
+            "report": str(self.report) if self.report else None,
+            "id_map": str(self.id_map) if self.id_map else None,
+        }
+
+
+def label(kind: str) -> str:
+    """The plural of a kind as people read it and `--accept-loss` takes it."""
+    return PLURALS.get(kind, kind)
+
+
+def _requests(requests: Requests) -> dict[str, Any]:
+    return {
+        "sent": sum(requests.sent.values()),
+        "by_class": {str(work): count for work, count in requests.sent.items()},
+        "retried": requests.retried,
+        "overloads": requests.overloads,
+        "concurrency": requests.concurrency,
+    }
+
+
+def show(summary: Summary, console: Console) -> None:
+    """The summary for people."""
+    console.print(f"[bold]{summary.command}[/bold]  {summary.source} → {summary.target}", highlight=False)
+    console.print(_table(summary))
+    stats = summary.stats
+    sent = sum(stats.source.sent.values()) + sum(stats.sink.sent.values())
+    console.print(
+        f"{stats.points:,} metric points, {_size(stats.bytes)} of files, {sent:,} requests"
+        f" ({stats.source.retried + stats.sink.retried} repeated), {stats.seconds:.1f} s",
+        highlight=False,
+    )
+    for line in _lines(summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _lines(summary: Summary) -> Iterator[str]:
+    for warning in summary.stats.notes.warnings[:SHOWN]:
+        yield f"warning: {warning}"
+    for loss in summary.losses[:SHOWN]:
+        yield f"{loss['status']}: {describe(loss)}: {loss.get('reason', '')}"
+    if summary.lost > min(len(summary.losses), SHOWN):
+        yield "… and more: the report has all of them"
+    if summary.caveats:
+        yield "never carried: " + "; ".join(summary.caveats) + " (see the fidelity table in the README)"
+    if summary.report:
+        yield f"report: {summary.report}"
+    if summary.id_map:
+        yield f"id map: {summary.id_map}"
+    if summary.error:
+        yield summary.error
+    if summary.resume:
+        yield f"continue with: {summary.resume}"
+
+
+def describe(loss: dict[str, object]) -> str:
+    """One object in words."""
+    count = loss.get("count")
+    if isinstance(count, int) and loss.get("id") == "*" and "/" not in str(loss.get("key", "")):
+        return f"{count} {label(str(loss['kind']))}"
+    name = f" '{loss['name']}'" if loss.get("name") and loss.get("name") != loss.get("id") else ""
+    return f"{loss['kind']} {loss.get('key') or loss['id']}{name}"
+
+
+def _table(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for status in Status:
+        table.add_column(str(status), justify="right")
+    for kind, counts in summary.totals.items():
+        table.add_row(label(kind), *(f"{counts.get(status, 0):,}" for status in Status))
+    return table
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024 or unit == "GiB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    raise AssertionError("the loop returns")
+
+
+def dump(value: object) -> str:
+    """JSON for standard output."""
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,58 @@
+"""A tracking server as a Sink: remembers what is open, leaves the writing to the kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from amigrate.core.model import Body, Deferred, Found, Outcome, Record, Rows
+from amigrate.core.ports import Ids
+from amigrate.kinds.base import Kind, Target
+
+
+class ServerSink:
+    """See `core.ports.Sink`."""
+
+    def __init__(self, target: Target, kinds: Mapping[str, Kind]) -> None:
+        self.label = target.api.uri
+        self._target = target
+        self._kinds = kinds
+        self._open: dict[str, Any] = {}
+
+    def _kind(self, record: Record) -> Kind:
+        return self._kinds[record.ref.kind]
+
+    async def find(self, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
+        return await self._kind(records[0]).find(self._target, records, ids) if records else {}
+
+    async def begin(self, record: Record, ids: Ids) -> str:
+        new_id, self._open[_key(record)] = await self._kind(record).begin(self._target, record, ids)
+        return new_id
+
+    async def resume(self, record: Record, new_id: str, made: bool, ids: Ids) -> None:
+        self._open[_key(record)] = await self._kind(record).resume(self._target, record, new_id, made, ids)
+
+    async def put_rows(self, record: Record, rows: Sequence[Rows]) -> None:
+        await self._kind(record).put_rows(self._target, record, rows, self._open[_key(record)])
+
+    async def held_files(self, record: Record) -> dict[str, int]:
+        return await self._kind(record).held_files(self._target, record, self._open[_key(record)])
+
+    async def put_file(self, record: Record, file: Record, body: Body, ids: Ids) -> int:
+        return await self._kind(record).put_file(self._target, record, file, body, ids, self._open[_key(record)])
+
+    async def commit(self, record: Record, ids: Ids) -> list[Outcome]:
+        return await self._kind(record).commit(self._target, record, ids, self._open.pop(_key(record)))
+
+    def drop(self, record: Record) -> None:
+        self._open.pop(_key(record), None)
+
+    def deferred(self, record: Record, ids: Ids) -> list[Deferred]:
+        return self._kind(record).deferred(self._target, record, ids)
+
+    async def link(self, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
+        return await self._kind(record).link(self._target, record, new_id, what, ids)
+
+
+def _key(record: Record) -> str:
+    return f"{record.ref.kind} {record.ref.key}"
