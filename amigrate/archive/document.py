@@ -94,7 +94,7 @@ def _own_head(path: Path) -> Doc | None:
         else:
             return None
     head = codec.loads(b"".join(lines).rstrip().rstrip(b",") + HEAD_END)
-    head["mlflow"]["metrics"] = dict.fromkeys(head["info"]["metrics"])
+    head["mlflow"]["metrics"] = dict.fromkeys(head["info"]["series"])
     return head if isinstance(head, dict) else None
 
 

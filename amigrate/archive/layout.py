@@ -17,7 +17,7 @@ mlflow-export-import writes it ("export_file_version" 2). Non-finite numbers are
 "-Infinity", unless `--bare-nan` asked for the bare words. A document under its final name is whole: it is written
 beside it first (`*.part`) and renamed.
 
-`info` of a run lists `artifacts` (path, size in bytes, sha256) and `metrics` (for each key the number of points and
+`info` of a run lists `artifacts` (path, size in bytes, sha256) and `series` (for each key the number of points and
 timestamp and step of the latest). `metrics` comes last in `run.json`, one point on a line, so that a million points
 are read and written line by line.
 

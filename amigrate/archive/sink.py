@@ -195,15 +195,15 @@ def _chain(*parts: Iterable[bytes]) -> Iterator[bytes]:
 def _contents(record: Record, opened: Open) -> Doc:
     """The `info` of a run: its files with their checksums, its metrics with their numbers of points."""
     latest = {metric["key"]: metric for metric in record.doc.get("data", {}).get("metrics") or []}
-    metrics = {}
+    series = {}
     for key in sorted(opened.spool.counts):
         point = latest.get(key, {})
-        metrics[key] = {
+        series[key] = {
             "points": opened.spool.counts[key],
             "timestamp": point.get("timestamp", 0),
             "step": point.get("step", 0),
         }
-    return {"artifacts": sorted(opened.files, key=lambda one: str(one["path"])), "metrics": metrics}
+    return {"artifacts": sorted(opened.files, key=lambda one: str(one["path"])), "series": series}
 
 
 def _key(record: Record) -> str:

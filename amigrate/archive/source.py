@@ -197,7 +197,7 @@ class _PointReader:
             counts[key] = counts.get(key, 0) + len(points)
             yield Rows(record.ref, key, points, last=False)
         for key, count in counts.items():
-            expected = ((record.doc["archive"]["info"].get("metrics") or {}).get(key) or {}).get("points", count)
+            expected = ((record.doc["archive"]["info"].get("series") or {}).get(key) or {}).get("points", count)
             if count != expected:
                 raise ArchiveError(f"{path} holds {count} points of '{key}' instead of {expected}")
             yield Rows(record.ref, key, [], last=True)

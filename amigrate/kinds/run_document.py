@@ -139,7 +139,7 @@ def decode(document: Doc, ref_id: str, parent: Ref | None) -> Record:
     Before December 2022 there was no envelope; `inputs` was missing, a list, then a mapping.
     """
     run = document.get("mlflow") or document
-    noted = (document.get("info") or {}).get("metrics") or {}
+    noted = (document.get("info") or {}).get("series") or {}
     info = {key: value for key, value in run["info"].items() if not key.startswith("_") and value is not None}
     inputs = run.get("inputs") or {}
     datasets = inputs if isinstance(inputs, list) else inputs.get("dataset_inputs") or []

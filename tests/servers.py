@@ -1,0 +1,304 @@
+"""Real servers on loopback for the tests: `mlflow server` and, for the tests marked `debian`, PostgreSQL.
+
+Nothing here imports amigrate: a test that asks a real server must not depend on the code it judges.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import requests
+import sqlalchemy
+
+LOOPBACK = "127.0.0.1"
+
+# Job execution starts seven more processes; telemetry and the model catalogue would leave the machine.
+QUIET = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_MODEL_CATALOG_URI": "",
+}
+
+
+def clean_environment() -> dict[str, str]:
+    """The inherited environment without what would steer MLflow or amigrate, or send loopback traffic to a proxy."""
+    steering = ("MLFLOW_", "AMIGRATE_", "DATABRICKS_")
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(steering) and not key.lower().endswith("_proxy")
+    }
+
+
+def free_port() -> int:
+    """A port that is free now; the kernel hands out another one to the next caller."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Daemon:
+    """A subprocess with its own process group and a log file: started when ready, always stopped as a group."""
+
+    deadline = 120.0
+    """Seconds until a server has to be ready; several starting at once on a small machine take their time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also the id of the group."""
+        if self._process is None:
+            raise RuntimeError(f"{type(self).__name__} in {self.folder} is not running")
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start, or start again with the data that is there; returns when the server is ready."""
+        try:
+            self._begin()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Kill the whole group and wait for it. The data stays, so `start` may follow."""
+        process, self._process = self._process, None
+        if process is not None:
+            self._end(process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        _kill_group(process, signal.SIGKILL)
+        process.wait()
+
+    def _launch(
+        self, command: Sequence[str], env: Mapping[str, str], ready: Callable[[], bool], user: str | None
+    ) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=dict(env),
+                cwd=self.folder,
+                user=user,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait(self._process, ready)
+
+    def _wait(self, process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+        end = time.monotonic() + self.deadline
+        while not ready():
+            if process.poll() is not None:
+                raise RuntimeError(f"server died with code {process.returncode}:\n{self.tail()}")
+            if time.monotonic() > end:
+                raise TimeoutError(f"server not ready after {self.deadline:.0f} s:\n{self.tail()}")
+            time.sleep(0.05)
+
+    def tail(self, lines: int = 40) -> str:
+        """The last lines of the log, for an error message."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _kill_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+class MlflowServer(Daemon):
+    """A real `mlflow server`. `folder` holds its database, artifacts and log.
+
+    `template` names a file with an empty, ready-made SQLite database: it is copied instead of running MLflow's
+    schema migrations again, and made by the first server that starts when it does not exist yet.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        backend: str | None = None,
+        workers: int = 1,
+        prefix: str = "",
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        template: Path | None = None,
+    ) -> None:
+        super().__init__(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.database = folder / "mlflow.db"
+        self.backend = backend or f"sqlite:///{self.database}"
+        self.artifacts = folder / "artifacts"
+        self.workers = workers
+        self.prefix = prefix
+        self.args = tuple(args)
+        self.env = dict(env or {})
+        self.template = template if backend is None else None
+        self.port = free_port()
+        self.uri = f"http://{LOOPBACK}:{self.port}{prefix}"
+
+    def _begin(self) -> None:
+        if self.template and self.template.exists() and not self.database.exists():
+            shutil.copyfile(self.template, self.database)
+        self._launch(self._command(), clean_environment() | QUIET | self.env, self._healthy, None)
+        if self.template and not self.template.exists():
+            _copy_database(self.database, self.template)
+
+    def _command(self) -> list[str]:
+        options = {
+            "--host": LOOPBACK,
+            "--port": str(self.port),
+            "--workers": str(self.workers),
+            "--backend-store-uri": self.backend,
+            "--artifacts-destination": str(self.artifacts),
+        }
+        if self.prefix:
+            options["--static-prefix"] = self.prefix
+        flat = [word for option in options.items() for word in option]
+        return [sys.executable, "-m", "mlflow", "server", *flat, *self.args]
+
+    def _healthy(self) -> bool:
+        try:
+            with requests.Session() as session:
+                session.trust_env = False
+                return session.get(f"{self.uri}/health", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """Copy a database that is in use, by SQLite's own backup, and let it appear under its name only when whole."""
+    part = target.with_suffix(f".{os.getpid()}")
+    old, new = sqlite3.connect(source), sqlite3.connect(part)
+    try:
+        old.backup(new)
+    finally:
+        old.close()
+        new.close()
+    part.replace(target)
+
+
+class PostgresServer(Daemon):
+    """A throwaway PostgreSQL on loopback, with one superuser `postgres` and no password. Starts once."""
+
+    def __init__(self) -> None:
+        self.binaries = find_postgres()
+        # postgres refuses root and must own its folder, so pytest's private folders cannot be used.
+        self.user = _unprivileged() if os.geteuid() == 0 else None
+        super().__init__(Path(tempfile.mkdtemp(prefix="postgres-")))
+        self.port = free_port()
+        self._databases = 0
+
+    def _begin(self) -> None:
+        if self.user:
+            shutil.chown(self.folder, self.user)
+        data = self.folder / "data"
+        env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"}
+        initdb = [
+            str(self.binaries / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
+        subprocess.run(initdb, check=True, capture_output=True, env=env, cwd=self.folder, user=self.user)
+        options = {
+            "listen_addresses": LOOPBACK,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "max_connections": "200",
+        }
+        settings = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
+        command = [str(self.binaries / "postgres"), "-D", str(data), "-p", str(self.port), *settings]
+        self._launch(command, env, self._accepts, self.user)
+
+    def stop(self) -> None:
+        """Stop and remove the cluster."""
+        super().stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create_database(self) -> str:
+        """Make an empty database and return its SQLAlchemy URI."""
+        self._databases += 1
+        name = f"test_{self._databases}"
+        self._execute(f"CREATE DATABASE {name}")
+        return self._uri(name)
+
+    def _uri(self, database: str) -> str:
+        return f"postgresql+psycopg2://postgres@{LOOPBACK}:{self.port}/{database}"
+
+    def _execute(self, statement: str) -> None:
+        engine = sqlalchemy.create_engine(
+            self._uri("postgres"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool
+        )
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text(statement))
+
+    def _accepts(self) -> bool:
+        try:
+            self._execute("SELECT 1")
+        except sqlalchemy.exc.OperationalError:
+            return False
+        return True
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        # A fast shutdown frees the shared memory that a kill would leave behind; the kill is for when it hangs.
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            super()._end(process)
+
+
+def find_postgres() -> Path:
+    """The folder of PostgreSQL's programs; Debian keeps them out of PATH."""
+    on_path = shutil.which("initdb")
+    folders = [Path(on_path).resolve().parent] if on_path else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for folder in folders:
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    raise FileNotFoundError(
+        "PostgreSQL is not installed: initdb and postgres are in neither PATH nor /usr/lib/postgresql"
+    )
+
+
+def _unprivileged() -> str:
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in known else "nobody"
