@@ -68,7 +68,7 @@ class ArchiveSink:
     async def resume(self, record: Record, new_id: str, made: bool, ids: Ids) -> None:
         await self.begin(record, ids)
 
-    async def put_rows(self, record: Record, rows: Sequence[Rows]) -> None:
+    async def put_rows(self, record: Record, rows: Sequence[Rows], ids: Ids) -> None:
         spool = self._open[_key(record)].spool
         for chunk in rows:
             self._spooled += spool.add(chunk.series, chunk.points)
@@ -125,7 +125,7 @@ class ArchiveSink:
             self._spooled -= opened.spool.held
             opened.spool.remove()
 
-    def deferred(self, record: Record, ids: Ids) -> list[Deferred]:
+    def deferred(self, record: Record) -> list[Deferred]:
         return []
 
     async def link(self, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:

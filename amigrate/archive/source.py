@@ -189,18 +189,18 @@ class _PointReader:
             try:
                 yield from self._run(root / record.place / "run.json", record, keys)
             except ArchiveError as error:
-                yield Rows(record.ref, keys[0], [], last=True, error=str(error))
+                yield Rows(record.ref, keys[0], [], error=str(error))
 
     def _run(self, path: Path, record: Record, keys: list[str]) -> Iterator[Rows]:
         counts: dict[str, int] = dict.fromkeys(keys, 0)
         for key, points in document.points(path):
             counts[key] = counts.get(key, 0) + len(points)
-            yield Rows(record.ref, key, points, last=False)
+            yield Rows(record.ref, key, points)
         for key, count in counts.items():
             expected = ((record.doc["archive"]["info"].get("series") or {}).get(key) or {}).get("points", count)
             if count != expected:
                 raise ArchiveError(f"{path} holds {count} points of '{key}' instead of {expected}")
-            yield Rows(record.ref, key, [], last=True)
+            yield Rows(record.ref, key, [], total=count)
 
 
 class _PointCall:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from amigrate.artifacts.folder import Entry, Folder
+from amigrate.artifacts.names import refusal
 from amigrate.core.model import Record, Ref
 
 ARTIFACT = "artifact"
@@ -23,4 +24,5 @@ async def walk(folder: Folder) -> AsyncIterator[list[Entry]]:
 
 def file_record(owner: Ref, entry: Entry) -> Record:
     """A file as a record of its own, a child of the object that owns it."""
-    return Record(Ref(ARTIFACT, entry.path, owner), {"path": entry.path, "size": entry.size}, entry.path)
+    doc = {"path": entry.path, "size": entry.size}
+    return Record(Ref(ARTIFACT, entry.path, owner), doc, entry.path, error=refusal(entry.path))

@@ -56,12 +56,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A chunk of at most 25 000 rows of one series of one record; `last` marks the end of that series."""
+    """A chunk of at most 25 000 rows of one series of one record.
+
+    `total` is the number of rows that the whole series has, known to its last chunk at the latest: a series is
+    complete when so many have arrived, in whatever order the chunks were taken in.
+    """
 
     ref: Ref
     series: str
     points: list[Point]
-    last: bool
+    total: int | None = None
     error: str = ""
     """Why the series cannot be read; its record fails."""
 
@@ -119,7 +123,10 @@ class Finding:
 
     sigil: str
     ref: Ref
+    """As A knows the object; as B does where A has none."""
     detail: str = ""
+    name: str = ""
+    """What a person calls it."""
 
 
 class Progress(StrEnum):

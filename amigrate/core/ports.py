@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Status, Stream
 
 T = TypeVar("T")
+Names = Callable[[str, str], str]
+"""From the kind and the id of an object on one side to what it is called on both: its `Kind.match`."""
 
 
 class Work(StrEnum):
@@ -125,7 +127,7 @@ class Sink(Protocol):
         """
         ...
 
-    async def put_rows(self, record: Record, rows: Sequence[Rows]) -> None:
+    async def put_rows(self, record: Record, rows: Sequence[Rows], ids: Ids) -> None:
         """Add rows; may be called often for one record, never twice at once."""
         ...
 
@@ -145,8 +147,8 @@ class Sink(Protocol):
         """The record has failed: forget what is held for it."""
         ...
 
-    def deferred(self, record: Record, ids: Ids) -> list[Deferred]:
-        """What is left to do for this record once everything else has arrived."""
+    def deferred(self, record: Record) -> list[Deferred]:
+        """What is left to do for a record that was committed, once everything else has arrived."""
         ...
 
     async def link(self, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
@@ -188,4 +190,20 @@ class Kind(Protocol):
 
     def excluded(self, record: Record, deleted: bool) -> str:
         """Why the selection leaves this record out; empty where it does not."""
+        ...
+
+    def match(self, record: Record) -> str:
+        """What is the same object on the other side of a comparison, within the same parent."""
+        ...
+
+    def comparable(self, record: Record, names: Names) -> Doc:
+        """Everything that must be equal on both sides, ids of other objects replaced by their names."""
+        ...
+
+    def names_others(self, file: Record) -> bool:
+        """True for a file of an object of this kind whose bytes hold ids of objects."""
+        ...
+
+    def split_names(self, data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
+        """The bytes of such a file without the ids, and kind and id of each object named, in their order."""
         ...

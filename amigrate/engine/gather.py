@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from amigrate.core.model import POINT_BYTES, Record, Rows
+from amigrate.core.model import Record, Rows
 
 WORTH_A_WRITE = 20_000
 """Points of one record that are handed on although more may come."""
@@ -25,10 +25,20 @@ class Held:
     rows: list[Rows] = field(default_factory=list)
     points: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=dict)
+    error: str = ""
+    """Why one of its series cannot be had."""
 
-    @property
-    def bytes(self) -> int:
-        return self.points * POINT_BYTES
+    def add(self, rows: Rows) -> None:
+        series = rows.series
+        self.rows.append(rows)
+        self.points += len(rows.points)
+        self.counts[series] = self.counts.get(series, 0) + len(rows.points)
+        if rows.total is not None:
+            self.totals[series] = rows.total
+        if self.counts[series] == self.totals.get(series):
+            self.missing.discard(series)
+        self.error = self.error or rows.error
 
     def take(self) -> list[Rows]:
         """Hand on what is held."""
@@ -42,24 +52,16 @@ class Gather:
     def __init__(self, records: Iterable[tuple[Record, Iterable[str]]]) -> None:
         self._held = {record.ref.key: Held(record, set(series)) for record, series in records}
 
-    def add(self, rows: Rows) -> Held | None:
-        """Take in a chunk; returns its record where that is complete now or worth a write.
-
-        None too where the record was dropped (it failed).
-        """
+    def add(self, rows: Rows) -> bool:
+        """Take in a chunk; False where nobody waits for it any more, because its record has failed."""
         held = self._held.get(rows.ref.key)
-        if held is None:
-            return None
-        held.rows.append(rows)
-        held.points += len(rows.points)
-        held.counts[rows.series] = held.counts.get(rows.series, 0) + len(rows.points)
-        if rows.last:
-            held.missing.discard(rows.series)
-        return held if not held.missing or held.points >= WORTH_A_WRITE else None
+        if held is not None:
+            held.add(rows)
+        return held is not None
 
-    def holds(self, key: str) -> bool:
-        """False where the record was dropped: nobody will ask for its rows any more."""
-        return key in self._held
+    def get(self, key: str) -> Held | None:
+        """What waits of a record; None once it was dropped."""
+        return self._held.get(key)
 
     def fullest(self) -> Held | None:
         """The record that holds the most, where any holds something."""

@@ -27,7 +27,7 @@ from amigrate.core.model import (
 )
 from amigrate.core.ports import Kind, RowCall, Scan, Sink, Source
 from amigrate.engine.budget import ByteBudget
-from amigrate.engine.gather import Gather, Held
+from amigrate.engine.gather import WORTH_A_WRITE, Gather, Held
 from amigrate.engine.journal import Journal
 from amigrate.engine.plan import groups
 from amigrate.engine.stats import Stats
@@ -83,6 +83,8 @@ class Task:
     """Why a file of it did not arrive, where one did not."""
     parts: int = 0
     """What still has to end before it can be committed: its rows, its files."""
+    known: bool = False
+    """True where an earlier session carried it as it is now: it is read again only because it has not ended."""
     moved: bool = False
     """True where something was written that may be new."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -301,6 +303,7 @@ class Transfer:
         if unchanged and entry is not None and entry.progress is Progress.FILLED and not is_parent:
             self._account([_outcome(record, Status.PRESENT, new_id=task.new_id)])
             return False
+        task.known = ours and entry is not None and entry.digest == task.digest and entry.progress is Progress.WHOLE
         task.same = found.same and entry is None and kind.settled(record)
         await self._sink.resume(record, found.new_id, bool(entry and entry.made), self._journal)
         return True
@@ -342,12 +345,13 @@ class Transfer:
 
     def _finish(self, task: Task) -> None:
         """Everything of a record is at the sink."""
-        record, work = task.record, self._sink.deferred(task.record, self._journal)
+        record, work = task.record, self._sink.deferred(task.record)
         self._journal.defer(record.ref, work)
         waiting = task.files or any(one.stage is Stage.REFERENCES for one in work)
         progress = Progress.BEGUN if task.files else Progress.FILLED if waiting else Progress.WHOLE
         self._journal.reached(record, progress, task.digest)
-        status = Status.CREATED if not task.found else Status.UPDATED if task.moved else Status.PRESENT
+        changed = task.moved and not task.known
+        status = Status.CREATED if not task.found else Status.UPDATED if changed else Status.PRESENT
         self._account([_outcome(record, status, new_id=task.new_id)])
 
     def _fail(self, task: Task, error: AmigrateError) -> None:
@@ -414,31 +418,32 @@ class Transfer:
         finally:
             if cost:
                 self._budget.give(cost)
+        self._take_in(answer, gather, tasks)
+        for key in {rows.ref.key: None for rows in answer}:
+            await self._advance(key, gather, tasks)
+
+    def _take_in(self, answer: Sequence[Rows], gather: Gather, tasks: Mapping[str, Task]) -> None:
+        """All rows of an answer at once, before anything is awaited, so that chunks of a series keep their order."""
         for rows in answer:
-            await self._take_in(rows, gather, tasks)
+            if not gather.add(rows):
+                assert tasks[rows.ref.key].ended, f"rows of {rows.ref} came after it was complete"
+                self._budget.give(len(rows.points) * POINT_BYTES)
 
-    async def _take_in(self, rows: Rows, gather: Gather, tasks: Mapping[str, Task]) -> None:
-        held = gather.add(rows)
-        if rows.error:
-            dropped = gather.drop(rows.ref.key)
-            if dropped is not None:
-                await self._lose(dropped, tasks, rows.error)
-        elif held is None:
-            await self._relieve(rows, gather, tasks)
-        elif held.missing:
-            await self._hand_on(held, tasks)
-        else:
-            gather.drop(rows.ref.key)
+    async def _advance(self, key: str, gather: Gather, tasks: Mapping[str, Task]) -> None:
+        """A record has got rows: complete it, or hand on what is worth it."""
+        held = gather.get(key)
+        if held is None:
+            return
+        if held.error:
+            gather.drop(key)
+            await self._lose(held, tasks, held.error)
+        elif not held.missing:
+            gather.drop(key)
             await self._complete(held, tasks)
-
-    async def _relieve(self, rows: Rows, gather: Gather, tasks: Mapping[str, Task]) -> None:
-        """Rows that complete nothing: where bytes are short, the fullest record goes on now."""
-        if not gather.holds(rows.ref.key):
-            self._budget.give(len(rows.points) * POINT_BYTES)
-        elif self._budget.short:
-            fullest = gather.fullest()
-            if fullest is not None:
-                await self._hand_on(fullest, tasks)
+        elif held.points >= WORTH_A_WRITE:
+            await self._hand_on(held, tasks)
+        elif self._budget.short and (fullest := gather.fullest()) is not None:
+            await self._hand_on(fullest, tasks)
 
     async def _complete(self, held: Held, tasks: Mapping[str, Task]) -> None:
         """All series of a record are there."""
@@ -457,7 +462,7 @@ class Transfer:
         try:
             async with task.lock:
                 if rows and not task.ended:
-                    await self._sink.put_rows(held.record, rows)
+                    await self._sink.put_rows(held.record, rows, self._journal)
                     self._stats.points += points
                     task.moved = True
         except CannotContinue:
@@ -490,8 +495,8 @@ class Transfer:
         await self._part_done(task)
 
     async def _held_files(self, task: Task) -> Mapping[str, int]:
-        """What the sink has of a record that looks whole; nothing where everything is written anyway."""
-        if not task.same:
+        """What the sink has of a record that was there before."""
+        if not task.found:
             return {}
         try:
             return await self._sink.held_files(task.record)
@@ -515,7 +520,7 @@ class Transfer:
     async def _file(self, task: Task, file: Record, held: Mapping[str, int]) -> None:
         if task.ended:
             return
-        if not file.error and held.get(file.ref.id) == file.doc.get("size"):
+        if task.same and not file.error and held.get(file.ref.id) == file.doc.get("size"):
             self._account([_outcome(file, Status.PRESENT)])
             return
         try:
@@ -528,7 +533,7 @@ class Transfer:
                 self._budget.give(FILE_BYTES)
             self._stats.bytes += size
             task.moved = True
-            self._account([_outcome(file, Status.CREATED)])
+            self._account([_outcome(file, Status.UPDATED if file.ref.id in held else Status.CREATED)])
         except CannotContinue:
             raise
         except AmigrateError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from amigrate.core.model import Doc, Record
+from amigrate.core.ports import Names
 from amigrate.kinds.base import Kind
 
 
@@ -12,3 +14,9 @@ class Artifact(Kind):
     label = "artifacts"
     parent = "run"
     folder = "artifacts"
+
+    def comparable(self, record: Record, names: Names) -> Doc:
+        """`sha256` leaves out the ids that the file holds; `names` are those ids, as (kind, id)."""
+        doc = record.doc
+        named = [names(kind, id) for kind, id in doc.get("names") or []]
+        return {"size": doc.get("size"), "sha256": doc.get("sha256"), "names": named}

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core import codec
 from amigrate.core.model import Body, Deferred, Doc, Found, Notes, Outcome, Record, Ref, Rows
-from amigrate.core.ports import Ids, RowCall, Scan
+from amigrate.core.ports import Ids, Names, RowCall, Scan
 
 RESTORE_EXPERIMENT = Endpoint("POST", f"{V2}/experiments/restore", Work.WRITE)
 PROVENANCE = "amigrate."
@@ -99,6 +99,22 @@ class Kind:
         """The record in a document (its `system`, `info`, `mlflow`), of any generation."""
         return Record(Ref(self.name, ref_id, parent), document.get("mlflow") or {})
 
+    def match(self, record: Record) -> str:
+        """What is the same object on the other side of a comparison; its id, where the kind keeps ids."""
+        return record.ref.id
+
+    def comparable(self, record: Record, names: Names) -> Doc:
+        """Everything that must be equal on both sides of a comparison."""
+        return record.doc
+
+    def names_others(self, file: Record) -> bool:
+        """True for a file whose bytes hold ids of objects."""
+        return False
+
+    def split_names(self, data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
+        """The bytes of such a file without the ids, and the objects that they name."""
+        return data, []
+
     # ---- read -------------------------------------------------------------------------------------------------
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
@@ -133,7 +149,7 @@ class Kind:
         """Go on with an object that exists (`made`: by an earlier session of ours); as `begin` without the id."""
         return None
 
-    async def put_rows(self, target: Target, record: Record, rows: Sequence[Rows], state: Any) -> None:
+    async def put_rows(self, target: Target, record: Record, rows: Sequence[Rows], ids: Ids, state: Any) -> None:
         return None
 
     async def held_files(self, target: Target, record: Record, state: Any) -> dict[str, int]:
@@ -145,7 +161,7 @@ class Kind:
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
         return []
 
-    def deferred(self, target: Target, record: Record, ids: Ids) -> list[Deferred]:
+    def deferred(self, target: Target, record: Record, state: Any) -> list[Deferred]:
         return []
 
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
@@ -162,6 +178,11 @@ def pairs(value: Any) -> dict[str, str]:
     if isinstance(value, dict):
         return {str(key): str(item) for key, item in value.items()}
     return {str(item["key"]): str(item.get("value", "")) for item in value or []}
+
+
+def content_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Tags without those that only tell where an object came from."""
+    return {key: value for key, value in tags.items() if not key.startswith((PROVENANCE, SOURCE_TAGS))}
 
 
 def tag_list(tags: dict[str, str]) -> list[Doc]:

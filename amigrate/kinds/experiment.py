@@ -15,8 +15,8 @@ from amigrate.client.api import SEARCH_EXPERIMENTS, V2, Api, Endpoint, Work
 from amigrate.core import codec
 from amigrate.core.errors import Conflict, Rejected
 from amigrate.core.model import Deferred, Doc, Found, Record, Ref, Stage
-from amigrate.core.ports import Ids, Scan
-from amigrate.kinds.base import Kind, Target, pairs, tag_list, tags_of
+from amigrate.core.ports import Ids, Names, Scan
+from amigrate.kinds.base import Kind, Target, content_tags, pairs, tag_list, tags_of
 from amigrate.kinds.source_tags import experiment_source_tags
 
 CREATE = Endpoint("POST", f"{V2}/experiments/create", Work.WRITE)
@@ -47,6 +47,17 @@ class Experiment(Kind):
         if is_deleted(record) and not deleted:
             return "deleted at the source, and so are its runs; --deleted takes them along"
         return ""
+
+    def match(self, record: Record) -> str:
+        return str(record.doc.get("name") or record.ref.id)
+
+    def comparable(self, record: Record, names: Names) -> Doc:
+        tags = content_tags(tags_of(record.doc))
+        return {
+            "name": record.doc.get("name"),
+            "lifecycle_stage": record.doc.get("lifecycle_stage"),
+            "tags": {key: value for key, value in tags.items() if key not in ORDERS_ONLY},
+        }
 
     def encode(self, record: Record) -> Doc:
         return {"experiment": {**record.doc, "tags": dict(sorted(tags_of(record.doc).items()))}}
@@ -116,7 +127,7 @@ class Experiment(Kind):
         if is_deleted(record):
             target.retired.add(record.ref.id)
 
-    def deferred(self, target: Target, record: Record, ids: Ids) -> list[Deferred]:
+    def deferred(self, target: Target, record: Record, state: Any) -> list[Deferred]:
         """Only experiments that are ours to delete were retired."""
         return [Deferred(Stage.DELETIONS, {})] if record.ref.id in target.retired else []
 

@@ -45,7 +45,10 @@ class Series:
     key: str
     most: int
     """Its latest step plus one: mostly the upper bound of its length. A hint, no more."""
-    seen: int = 0
+    least: int = 0
+    """Points that a full answer showed of it."""
+    paged: int = 0
+    """Points that its own pages have brought."""
     token: str = ""
 
 
@@ -70,7 +73,7 @@ class Waiting:
         """How many points a series may have."""
         known = self.lengths.get(series.ref.id)
         likely = known if known is not None else min(series.most, int(self.typical) + 1)
-        return min(max(likely, series.seen, 1), CAP)
+        return min(max(likely, series.least, 1), CAP)
 
     def learn(self, series: Series, length: int) -> None:
         self.lengths[series.ref.id] = max(self.lengths.get(series.ref.id, 0), length)
@@ -97,7 +100,7 @@ class HistoryReader:
     def __init__(self, api: Api, batch: Sequence[Record]) -> None:
         self._api = api
         self._waiting = Waiting(_by_key(batch))
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
 
     async def calls(self) -> AsyncIterator[HistoryCall]:
         """The next requests; waits where answers on their way may still ask for more."""
@@ -106,10 +109,10 @@ class HistoryReader:
                 self._waiting.in_flight += 1
                 yield self._next()
                 continue
-            async with self._changed:
-                await self._changed.wait_for(lambda: bool(self._waiting) or not self._waiting.in_flight)
-                if not self._waiting:
-                    return
+            if not self._waiting.in_flight:
+                return
+            self._changed.clear()
+            await self._changed.wait()
 
     def _next(self) -> HistoryCall:
         waiting = self._waiting
@@ -159,9 +162,9 @@ class HistoryReader:
             self._waiting.groups.extend((series[:half], series[half:]))
             return []
         finally:
-            async with self._changed:
-                self._waiting.in_flight -= 1
-                self._changed.notify_all()
+            # No await from here to whoever takes the rows: the next page of a series must not overtake this one.
+            self._waiting.in_flight -= 1
+            self._changed.set()
 
     async def _bulk(self, series: list[Series]) -> list[Rows]:
         key = series[0].key
@@ -173,15 +176,15 @@ class HistoryReader:
             series = self._after_full_answer(series, str(rows[-1]["run_id"]), points)
         for one in series:
             self._waiting.learn(one, len(points[one.ref.id]))
-        return [Rows(one.ref, key, points[one.ref.id], last=True) for one in series]
+        return [Rows(one.ref, key, points[one.ref.id], total=len(points[one.ref.id])) for one in series]
 
     def _after_full_answer(self, series: list[Series], last: str, points: dict[str, list[Point]]) -> list[Series]:
         """Keep the runs that are complete, send the rest back: a run that fills an answer by itself goes alone."""
         whole = [one for one in series if one.ref.id < last]
         rest = [one for one in series if one.ref.id >= last]
         for one in rest:
-            one.seen = len(points.get(one.ref.id, ()))
-        if rest and rest[0].seen >= CAP:
+            one.least = len(points.get(one.ref.id, ()))
+        if rest and rest[0].least >= CAP:
             self._waiting.lengths[rest[0].ref.id] = CAP
             self._waiting.alone.append(rest.pop(0))
         if rest:
@@ -196,12 +199,12 @@ class HistoryReader:
         answer = await self._api.call(SINGLE, params=params)
         points = [point_of(row) for row in answer.get("metrics") or []]
         series.token = str(answer.get("next_page_token") or "")
-        series.seen += len(points)
+        series.paged += len(points)
         if series.token:
             self._waiting.alone.append(series)
         else:
-            self._waiting.learn(series, series.seen)
-        return Rows(series.ref, series.key, points, last=not series.token)
+            self._waiting.learn(series, series.paged)
+        return Rows(series.ref, series.key, points, total=None if series.token else series.paged)
 
 
 def _by_key(batch: Sequence[Record]) -> dict[str, deque[Series]]:

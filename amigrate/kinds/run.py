@@ -1,7 +1,8 @@
 """Runs: how they are read, and the order in which a new one is written.
 
 Endpoints (`/api/2.0/mlflow/runs/…`): POST create (start time, user, name and all tags; tags here are not cut),
-log-batch (at most 1000 metrics, 100 params, 100 tags, 1000 in all), log-inputs, update (status, end time), delete, restore.
+log-batch (at most 1000 metrics, 100 params, 100 tags, 1000 in all), log-inputs, update (status, end time), delete,
+restore.
 Omitting `start_time` stores 0, sending `end_time` 0 clears it. `log-batch` cuts params over 6000 and tags over 8000
 characters with status 200. Everything that writes to a run fails once it is deleted (MLflow 3.17.2).
 
@@ -17,12 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amigrate.artifacts import Folder, folder_of, proxy_path
+from amigrate.artifacts.names import refusal
 from amigrate.artifacts.proxy import LIST as LIST_PROXY
 from amigrate.artifacts.walk import file_record, walk
 from amigrate.client.api import V2, Api, Endpoint, Work
-from amigrate.core.errors import ApiError, AuthError, Unresolved
+from amigrate.core.errors import ApiError, AuthError, Rejected, Unresolved
 from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Stage, Status, Stream
-from amigrate.core.ports import Ids, RowCall, Scan
+from amigrate.core.ports import Ids, Names, RowCall, Scan
 from amigrate.kinds import run_document as document
 from amigrate.kinds.base import Kind, Target, pairs, tag_list
 from amigrate.kinds.history import HistoryReader
@@ -54,9 +56,14 @@ class Open:
     """A run being written: what is still to be sent with its next batch."""
 
     new_id: str
+    experiment: str
     folder: Folder
     params: list[Doc] = field(default_factory=list)
     tags: list[Doc] = field(default_factory=list)
+    pending: dict[str, str] = field(default_factory=dict)
+    """Tags of the source that name runs, as long as some of those have no new id."""
+    held: dict[str, str] = field(default_factory=dict)
+    """The tags that the target's run has."""
     losses: list[Outcome] = field(default_factory=list)
 
 
@@ -83,6 +90,18 @@ class Run(Kind):
 
     def excluded(self, record: Record, deleted: bool) -> str:
         return "deleted at the source; --deleted takes it along" if is_deleted(record) and not deleted else ""
+
+    def match(self, record: Record) -> str:
+        return document.origin(record)
+
+    def comparable(self, record: Record, names: Names) -> Doc:
+        return document.comparable(record, names)
+
+    def names_others(self, file: Record) -> bool:
+        return file.ref.id.rpartition("/")[2] == "MLmodel" and int(file.doc["size"]) <= SMALL_FILE
+
+    def split_names(self, data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
+        return document.split_names(data)
 
     def encode(self, record: Record) -> Doc:
         return document.encode(record)
@@ -144,7 +163,7 @@ class Run(Kind):
         experiment = _experiment(record, ids)
         await target.wake(experiment)
         info, own = info_of(record), document.origin(record)
-        tags, later = _split_tags(record, ids)
+        tags = document.mapped_tags(record, ids)
         tags[SOURCE_RUN] = own
         if target.source_tags:
             tags |= run_source_tags(record, target.notes)
@@ -157,7 +176,7 @@ class Run(Kind):
         }
         answer = await target.api.call(CREATE, body, recover=lambda: _made_already(target, experiment, own))
         made = answer["run"]["info"]
-        return made["run_id"], self._opened(target, record, made, later, ids)
+        return made["run_id"], _opened(target, record, made, tags)
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """Everything is sent again; the store drops what it has already."""
@@ -166,19 +185,17 @@ class Run(Kind):
         held = answer["runs"][0]
         if held["info"].get("lifecycle_stage") == "deleted":
             await target.api.call(RESTORE, {"run_id": new_id})
-        state = self._opened(target, record, held["info"], {}, ids)
-        state.tags = _changed_tags(record, held, new_id, ids, state.losses)
+        state = _opened(target, record, held["info"], tags_of(held))
+        changed = {key: value for key, value in tags_of(record.doc).items() if state.held.get(key) != value}
+        state.tags = [
+            _fitting(record, "tag", item, TAG_LIMIT, state.losses)
+            for item in tag_list(changed)
+            if item["key"] not in (*ID_TAGS, SOURCE_RUN)
+        ]
         return state
 
-    def _opened(self, target: Target, record: Record, made: Doc, later: dict[str, str], ids: Ids) -> Open:
-        new_id = str(made["run_id"])
-        state = Open(new_id, folder_of(target.api, made["artifact_uri"], new_id))
-        state.params = [_fitting(record, item, state.losses) for item in record.doc["data"].get("params") or []]
-        own = (record.ref.id, new_id)
-        state.tags = tag_list({key: document.mapped(value, own, ids)[0] for key, value in later.items()})
-        return state
-
-    async def put_rows(self, target: Target, record: Record, rows: Sequence[Rows], state: Any) -> None:
+    async def put_rows(self, target: Target, record: Record, rows: Sequence[Rows], ids: Ids, state: Any) -> None:
+        _settle_tags(record, state, ids)
         points = [
             document.metric_json(chunk.series, value, timestamp, step)
             for chunk in rows
@@ -195,30 +212,32 @@ class Run(Kind):
         return {entry.path: entry.size async for page in walk(state.folder) for entry in page}
 
     async def put_file(self, target: Target, record: Record, file: Record, body: Body, ids: Ids, state: Any) -> int:
+        reason = refusal(file.ref.id)
+        if reason:
+            raise Rejected(reason)
         if file.ref.id.rpartition("/")[2] == "MLmodel" and (body.size or 0) <= SMALL_FILE:
             body = await _with_new_ids(body, (record.ref.id, state.new_id), ids)
         size: int = await state.folder.put(file.ref.id, body)
         return size
 
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
+        _settle_tags(record, state, ids)
         while state.params or state.tags:
             await _send(target, state, _next_batch(state))
-        await _log_inputs(target, record, state.new_id, _experiment(record, ids))
+        await _log_inputs(target, record, state.new_id, state.experiment)
         info = info_of(record)
         if info.get("status") != "RUNNING" or info.get("end_time"):
             body = {"run_id": state.new_id, "status": info.get("status", "FINISHED")}
             await target.api.call(UPDATE, body | ({"end_time": info["end_time"]} if info.get("end_time") else {}))
-        if self._dies(target, record) and not self._open_references(record, ids):
+        if self._dies(target, record) and not state.pending:
             await target.api.call(DELETE, {"run_id": state.new_id})
         losses: list[Outcome] = state.losses
         return losses
 
-    def deferred(self, target: Target, record: Record, ids: Ids) -> list[Deferred]:
+    def deferred(self, target: Target, record: Record, state: Any) -> list[Deferred]:
         work = []
-        references = self._open_references(record, ids)
-        experiment = _experiment(record, ids)
-        if references:
-            doc = {"tags": references, "delete": self._dies(target, record), "experiment": experiment}
+        if state is not None and state.pending:
+            doc = {"tags": state.pending, "delete": self._dies(target, record), "experiment": state.experiment}
             work.append(Deferred(Stage.REFERENCES, doc))
         if record.ref.parent and record.ref.parent.id in target.retired and not is_deleted(record):
             work.append(Deferred(Stage.REVIVALS, {}))
@@ -227,12 +246,6 @@ class Run(Kind):
     def _dies(self, target: Target, record: Record) -> bool:
         """Deleted by itself; where its whole experiment is deleted, that takes the run along."""
         return is_deleted(record) and not (record.ref.parent and record.ref.parent.id in target.retired)
-
-    def _open_references(self, record: Record, ids: Ids) -> dict[str, str]:
-        """The tags that name runs which have no new id (yet)."""
-        tags = tags_of(record.doc)
-        own = (record.ref.id, record.ref.id)
-        return {key: tags[key] for key in ID_TAGS if key in tags and not document.mapped(tags[key], own, ids)[1]}
 
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
         if what.stage is Stage.REVIVALS:
@@ -331,39 +344,30 @@ async def _made_already(target: Target, experiment: str, origin: str) -> Doc | N
 # ---- what is written --------------------------------------------------------------------------------------------
 
 
-def _split_tags(record: Record, ids: Ids) -> tuple[dict[str, str], dict[str, str]]:
-    """Tags for the create call, with the ids of other runs replaced, and those that name the run itself.
+def _opened(target: Target, record: Record, made: Doc, tags: dict[str, str]) -> Open:
+    """A run at the target, which has these tags, with the params and tags that are still to be sent."""
+    new_id = str(made["run_id"])
+    state = Open(new_id, str(made["experiment_id"]), folder_of(target.api, made["artifact_uri"], new_id), held=tags)
+    state.pending = {key: value for key, value in tags_of(record.doc).items() if key in ID_TAGS}
+    params = record.doc["data"].get("params") or []
+    state.params = [_fitting(record, "param", item, PARAM_LIMIT, state.losses) for item in params]
+    return state
 
-    The run's own new id is not known before it is made, so the latter are written again with its first batch.
+
+def _settle_tags(record: Record, state: Open, ids: Ids) -> None:
+    """Tags that name runs go with the next batch as soon as every run they name has a new id.
+
+    The run's own new id is not known before it is made, so tags that name the run itself always come this way.
     """
-    tags, later = tags_of(record.doc), {}
-    for key in ID_TAGS:
-        if key not in tags:
-            continue
-        if record.ref.id in tags[key]:
-            later[key] = tags[key]
-        tags[key] = document.mapped(tags[key], (record.ref.id, record.ref.id), ids)[0]
-    return tags, later
+    for key, old in list(state.pending.items()):
+        text, complete = document.mapped(old, (record.ref.id, state.new_id), ids)
+        if complete:
+            del state.pending[key]
+            if state.held.get(key) != text:
+                state.tags.append(_fitting(record, "tag", {"key": key, "value": text}, TAG_LIMIT, state.losses))
 
 
-def _changed_tags(record: Record, held: Doc, new_id: str, ids: Ids, losses: list[Outcome]) -> list[Doc]:
-    """The tags of a run that exists, where they differ from what they should be."""
-    have, want = tags_of(held), tags_of(record.doc)
-    own = (record.ref.id, new_id)
-    want |= {key: document.mapped(want[key], own, ids)[0] for key in ID_TAGS if key in want}
-    changed = {key: value for key, value in want.items() if have.get(key) != value and key != SOURCE_RUN}
-    return [_fitting_tag(record, item, losses) for item in tag_list(changed)]
-
-
-def _fitting(record: Record, item: Doc, losses: list[Outcome]) -> Doc:
-    return _cut(record, "param", item, PARAM_LIMIT, losses)
-
-
-def _fitting_tag(record: Record, item: Doc, losses: list[Outcome]) -> Doc:
-    return _cut(record, "tag", item, TAG_LIMIT, losses)
-
-
-def _cut(record: Record, what: str, item: Doc, limit: int, losses: list[Outcome]) -> Doc:
+def _fitting(record: Record, what: str, item: Doc, limit: int, losses: list[Outcome]) -> Doc:
     """The server would cut a longer value without a word; we cut it visibly and say so."""
     value = str(item.get("value", ""))
     if len(value) <= limit:

@@ -12,8 +12,8 @@ from typing import Any
 
 from amigrate.core import codec
 from amigrate.core.model import Doc, Record, Ref
-from amigrate.core.ports import Ids
-from amigrate.kinds.base import PROVENANCE, SOURCE_TAGS, pairs, tag_list
+from amigrate.core.ports import Ids, Names
+from amigrate.kinds.base import PROVENANCE, SOURCE_TAGS, content_tags, pairs, tag_list
 
 SOURCE_RUN = f"{PROVENANCE}source_run_id"
 HISTORY_TAG = "mlflow.log-model.history"
@@ -22,6 +22,8 @@ ID_TAGS = ("mlflow.parentRunId", "mlflow.rootRunId", HISTORY_TAG)
 RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
 RUN_ID_BYTES = re.compile(rb"\b[0-9a-f]{32}\b")
 ENDED = ("FINISHED", "FAILED", "KILLED")
+COMPARED = ("run_name", "user_id", "status", "start_time", "end_time", "lifecycle_stage")
+"""Fields of `info` that must be equal everywhere."""
 
 
 def info_of(record: Record) -> Doc:
@@ -74,6 +76,25 @@ def facts(doc: Doc) -> str:
     )
 
 
+def comparable(record: Record, names: Names) -> Doc:
+    """Everything that two runs must have in common, but for their points and files."""
+    info, data = info_of(record), record.doc["data"]
+    tags = content_tags(tags_of(record.doc))
+    return {
+        **{field: info.get(field) or None for field in COMPARED},
+        "params": pairs(data.get("params")),
+        "tags": tags | {key: named(tags[key], names) for key in ID_TAGS if key in tags},
+        "inputs": dict(map(_comparable_input, dataset_inputs(record.doc))),
+    }
+
+
+def _comparable_input(item: Doc) -> tuple[str, Doc]:
+    """A dataset is known by its name and digest; the tags belong to its use in this run."""
+    dataset = item["dataset"]
+    fields = {key: dataset.get(key) or None for key in ("source_type", "source", "schema", "profile")}
+    return f"{dataset.get('name')} {dataset.get('digest')}", {**fields, "tags": pairs(item.get("tags"))}
+
+
 def digest(record: Record) -> str:
     """A fingerprint that changes whenever the source's listing shows a change."""
     doc = record.doc
@@ -108,6 +129,12 @@ def mapped(text: str, own: tuple[str, str], ids: Ids) -> tuple[str, bool]:
     return RUN_ID.sub(replace, text), complete
 
 
+def mapped_tags(record: Record, ids: Ids) -> dict[str, str]:
+    """All tags of a run, with the ids of other runs in them replaced as far as those are known."""
+    tags, own = tags_of(record.doc), (record.ref.id, record.ref.id)
+    return tags | {key: mapped(tags[key], own, ids)[0] for key in ID_TAGS if key in tags}
+
+
 def mapped_bytes(data: bytes, own: tuple[str, str], ids: Ids) -> bytes:
     """The same in a file; what has no new id stays as it is."""
 
@@ -117,6 +144,16 @@ def mapped_bytes(data: bytes, own: tuple[str, str], ids: Ids) -> bytes:
         return (new or old).encode()
 
     return RUN_ID_BYTES.sub(replace, data)
+
+
+def named(text: str, names: Names) -> str:
+    """`text` with the ids of runs replaced by what both sides of a comparison call them."""
+    return RUN_ID.sub(lambda match: names("run", match[0]), text)
+
+
+def split_names(data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
+    """A file's bytes without the ids of runs in them, and those ids."""
+    return RUN_ID_BYTES.sub(b"<run>", data), [("run", found.decode()) for found in RUN_ID_BYTES.findall(data)]
 
 
 # ---- on disk ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ class ServerSink:
         self._target = target
         self._kinds = kinds
         self._open: dict[str, Any] = {}
+        self._committed: dict[str, Any] = {}
 
     def _kind(self, record: Record) -> Kind:
         return self._kinds[record.ref.kind]
@@ -32,8 +33,8 @@ class ServerSink:
     async def resume(self, record: Record, new_id: str, made: bool, ids: Ids) -> None:
         self._open[_key(record)] = await self._kind(record).resume(self._target, record, new_id, made, ids)
 
-    async def put_rows(self, record: Record, rows: Sequence[Rows]) -> None:
-        await self._kind(record).put_rows(self._target, record, rows, self._open[_key(record)])
+    async def put_rows(self, record: Record, rows: Sequence[Rows], ids: Ids) -> None:
+        await self._kind(record).put_rows(self._target, record, rows, ids, self._open[_key(record)])
 
     async def held_files(self, record: Record) -> dict[str, int]:
         return await self._kind(record).held_files(self._target, record, self._open[_key(record)])
@@ -42,13 +43,15 @@ class ServerSink:
         return await self._kind(record).put_file(self._target, record, file, body, ids, self._open[_key(record)])
 
     async def commit(self, record: Record, ids: Ids) -> list[Outcome]:
-        return await self._kind(record).commit(self._target, record, ids, self._open.pop(_key(record)))
+        losses = await self._kind(record).commit(self._target, record, ids, self._open[_key(record)])
+        self._committed[_key(record)] = self._open.pop(_key(record))
+        return losses
 
     def drop(self, record: Record) -> None:
         self._open.pop(_key(record), None)
 
-    def deferred(self, record: Record, ids: Ids) -> list[Deferred]:
-        return self._kind(record).deferred(self._target, record, ids)
+    def deferred(self, record: Record) -> list[Deferred]:
+        return self._kind(record).deferred(self._target, record, self._committed.pop(_key(record), None))
 
     async def link(self, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
         return await self._kind(record).link(self._target, record, new_id, what, ids)

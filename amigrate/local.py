@@ -1,0 +1,165 @@
+"""A private `mlflow server` on loopback, for `demo` and for local stores: SQLite and artifacts in one folder.
+
+The server is never left behind. Between it and us stands a keeper, a Python of a few lines that leads the server's
+process group and waits for the end of its standard input, a pipe that only this process holds open. Closing the pipe
+is the one way in which a server is stopped, and the kernel closes it too when this process dies by whatever means,
+`kill -9` included. (PR_SET_PDEATHSIG would reach `mlflow server` only, not the uvicorn that it starts, and needs code
+between fork and exec.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+
+from amigrate.core.errors import NoServer, UsageError
+
+HOST = "127.0.0.1"
+READY = 120.0
+"""Seconds until the server has to answer: its imports and the schema take about seven on an idle machine."""
+POLL = 0.1
+GRACE = 2
+"""Seconds between SIGTERM and SIGKILL; whole, because they are written into the keeper."""
+LOG = "server.log"
+LOG_LINES = 20
+
+QUIET = {
+    # Job execution starts seven more processes; telemetry and the model catalogue would leave the machine.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_MODEL_CATALOG_URI": "",
+}
+
+KEEPER = f"""
+import os, signal, subprocess, sys, threading, time
+server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+threading.Thread(target=lambda: (server.wait(), os.killpg(0, signal.SIGKILL)), daemon=True).start()
+sys.stdin.read()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.killpg(0, signal.SIGTERM)
+time.sleep({GRACE})
+os.killpg(0, signal.SIGKILL)
+"""
+"""Ends its whole group, itself included, as soon as the server has ended or `GRACE` after its input did."""
+
+
+@asynccontextmanager
+async def private_server(folder: Path, *, workers: int = 1) -> AsyncIterator[str]:
+    """Run `mlflow server` on what `folder` holds (database, artifacts; made if needed) and give its address.
+
+    It is stopped at the end, whatever happens. Raises `UsageError` where MLflow is not installed, `NoServer` where the
+    server dies or does not answer in time.
+    """
+    _need_mlflow()
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    uri = f"http://{HOST}:{port}"
+    keeper = _launch(folder, port, workers)
+    try:
+        await _ready(keeper, uri, folder / LOG)
+        yield uri
+    finally:
+        _stop(keeper)
+
+
+def _need_mlflow() -> None:
+    """A folder named `mlflow` in the working directory is found too, but it has no file of its own."""
+    spec = importlib.util.find_spec("mlflow")
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            "this needs the mlflow package, for a private server on this machine: pip install 'amigrate[local]'"
+        )
+
+
+def _free_port() -> int:
+    """A port that is free now; the kernel hands out another one to the next caller."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _launch(folder: Path, port: int, workers: int) -> subprocess.Popen[bytes]:
+    # The keeper needs nothing but the standard library: -I -S saves it the search for more.
+    command = [sys.executable, "-I", "-S", "-c", KEEPER, *_command(folder, port, workers)]
+    with (folder / LOG).open("ab") as log:
+        return subprocess.Popen(
+            command,
+            env=_environment(),
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _command(folder: Path, port: int, workers: int) -> list[str]:
+    options = {
+        "--host": HOST,
+        "--port": str(port),
+        "--workers": str(workers),
+        "--backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}",
+        "--artifacts-destination": str(folder / "artifacts"),
+    }
+    return [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)]
+
+
+def _environment() -> dict[str, str]:
+    """The user's environment without what would steer the server elsewhere or send loopback traffic to a proxy."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.lstrip("_").startswith("MLFLOW_") and not name.lower().endswith("_proxy")
+    }
+    return kept | QUIET
+
+
+async def _ready(keeper: subprocess.Popen[bytes], uri: str, log: Path) -> None:
+    """Wait until the server answers."""
+    deadline = time.monotonic() + READY
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        while not await _healthy(session, uri):
+            if keeper.poll() is not None:
+                raise NoServer(f"the private MLflow server did not start:\n{_tail(log)}")
+            if time.monotonic() > deadline:
+                raise NoServer(f"the private MLflow server did not answer within {READY:.0f} s:\n{_tail(log)}")
+            await asyncio.sleep(POLL)
+
+
+async def _healthy(session: aiohttp.ClientSession, uri: str) -> bool:
+    try:
+        async with session.get(f"{uri}/health") as answer:
+            return answer.ok
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+def _tail(log: Path) -> str:
+    """The last lines of the server's log."""
+    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:])
+
+
+def _stop(keeper: subprocess.Popen[bytes]) -> None:
+    """End the group and wait for its end. Nothing is awaited in here, so a second Ctrl-C cannot cut it short."""
+    assert keeper.stdin is not None
+    keeper.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        keeper.wait(2 * GRACE)
+    # Where somebody killed the keeper itself, the others of its group are still there.
+    with suppress(ProcessLookupError):
+        os.killpg(keeper.pid, signal.SIGKILL)
+    keeper.wait()
