@@ -63,8 +63,6 @@ async def private_server(folder: Path, *, workers: int = 1) -> AsyncIterator[str
     server dies or does not answer in time.
     """
     _need_mlflow()
-    folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     uri = f"http://{HOST}:{port}"
     keeper = _launch(folder, port, workers)
@@ -93,6 +91,8 @@ def _free_port() -> int:
 
 
 def _launch(folder: Path, port: int, workers: int) -> subprocess.Popen[bytes]:
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     # The keeper needs nothing but the standard library: -I -S saves it the search for more.
     command = [sys.executable, "-I", "-S", "-c", KEEPER, *_command(folder, port, workers)]
     with (folder / LOG).open("ab") as log:

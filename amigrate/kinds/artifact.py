@@ -18,5 +18,5 @@ class Artifact(Kind):
     def comparable(self, record: Record, names: Names) -> Doc:
         """`sha256` leaves out the ids that the file holds; `names` are those ids, as (kind, id)."""
         doc = record.doc
-        named = [names(kind, id) for kind, id in doc.get("names") or []]
+        named = [names(kind, identity) for kind, identity in doc.get("names") or []]
         return {"size": doc.get("size"), "sha256": doc.get("sha256"), "names": named}
