@@ -1,0 +1,87 @@
+"""Who may import whom. The rooms and the reasons are in the docstring of `amigrate`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from amigrate.kinds import REGISTRY
+
+ROOT = Path(__file__).parents[1] / "amigrate"
+
+MAY_IMPORT = {
+    "__init__": set[str](),
+    "__main__": {"cli"},
+    "cli": {"commands", "options", "report", "core", "kinds", "archive", "local"},
+    "options": {"core"},
+    "local": {"core", "options"},
+    "sample": {"core", "client"},
+    "core": set[str](),
+    "client": {"core", "options"},
+    "artifacts": {"core", "client"},
+    "kinds": {"core", "client", "artifacts"},
+    "server": {"core", "client", "kinds"},
+    "archive": {"core"},
+    "engine": {"core"},
+    "report": {"core", "engine"},
+}
+"""For each room, the rooms it may import. `commands` is where everything meets, so it is not listed."""
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The modules of ours that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        yield from (name for name in names if name.split(".")[0] == "amigrate")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def files() -> list[Path]:
+    found = sorted(ROOT.rglob("*.py"))
+    assert len(found) > 30
+    return found
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_what_it_may(path: Path) -> None:
+    room = room_of(path)
+    if room == "commands":
+        return
+    known = {one.stem for one in ROOT.iterdir()}
+    rooms = {name.split(".")[1] for name in imports_of(path) if len(name.split(".")) > 1}
+    assert rooms & known <= MAY_IMPORT[room] | {room}
+
+
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+def test_a_kind_never_imports_another_kind(kind: str) -> None:
+    imported = {name.split(".")[2] for name in imports_of(ROOT / "kinds" / f"{kind}.py") if name.count(".") >= 2}
+    assert not imported & (set(REGISTRY) - {kind})
+
+
+def test_every_kind_is_named_and_ordered() -> None:
+    for name, kind in REGISTRY.items():
+        assert kind.name == name
+        assert kind.label
+        assert set(kind.needs) <= set(REGISTRY)
+        assert kind.parent is None or kind.parent in REGISTRY
+
+
+def test_only_the_codec_speaks_json() -> None:
+    """orjson writes NaN as null and json writes it bare: one module knows when to use which."""
+    speakers = {
+        str(path.relative_to(ROOT))
+        for path in files()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Import) and {alias.name for alias in node.names} & {"json", "orjson"}
+    }
+    assert speakers == {"core/codec.py"}
