@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from amigrate.core import codec
 from amigrate.core.model import Status
 from amigrate.engine.stats import Requests, Stats
 
@@ -108,7 +108,7 @@ def _lines(summary: Summary) -> Iterator[str]:
         yield f"warning: {warning}"
     for loss in summary.losses[:SHOWN]:
         yield f"{loss['status']}: {describe(loss)}: {loss.get('reason', '')}"
-    if summary.lost > min(len(summary.losses), SHOWN):
+    if len(summary.losses) > SHOWN:
         yield "… and more: the report has all of them"
     if summary.caveats:
         yield "never carried: " + "; ".join(summary.caveats) + " (see the fidelity table in the README)"
@@ -151,4 +151,4 @@ def _size(number: float) -> str:
 
 def dump(value: object) -> str:
     """JSON for standard output."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return codec.pretty(value).decode()
