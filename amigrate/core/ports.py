@@ -52,6 +52,10 @@ class Ids(Protocol):
         """The id in the sink of the object with this id in the source, or None while it has none."""
         ...
 
+    def old_id(self, kind: str, new: str) -> str | None:
+        """The id in the source of the object that has this id in the sink, or None while none has."""
+        ...
+
     def children(self, kind: str, parent: Ref) -> Iterator[tuple[str, Status, str]]:
         """Id, outcome and reason of every object of `kind` under `parent` that this session has met."""
         ...

@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS objects (
     PRIMARY KEY (kind, key)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS objects_by_id ON objects (kind, id);
+CREATE INDEX IF NOT EXISTS objects_by_new_id ON objects (kind, new_id);
 CREATE INDEX IF NOT EXISTS objects_by_parent ON objects (kind, parent);
 CREATE TABLE IF NOT EXISTS deferred (
     kind TEXT NOT NULL, key TEXT NOT NULL, stage INTEGER NOT NULL, ids TEXT NOT NULL, doc TEXT NOT NULL,
@@ -185,6 +186,11 @@ class Journal:
         row = self._db.execute(
             "SELECT new_id FROM objects WHERE kind = ? AND id = ? AND new_id IS NOT NULL", (kind, old)
         ).fetchone()
+        return None if row is None else str(row[0])
+
+    def old_id(self, kind: str, new: str) -> str | None:
+        """See `core.ports.Ids`."""
+        row = self._db.execute("SELECT id FROM objects WHERE kind = ? AND new_id = ?", (kind, new)).fetchone()
         return None if row is None else str(row[0])
 
     def forget_cache(self) -> None:

@@ -222,7 +222,8 @@ class Transfer:
             if record.error:
                 ended.append(_outcome(record, Status.FAILED, record.error))
             elif reason := self._kinds[record.ref.kind].excluded(record, request.deleted):
-                ended.append(_outcome(record, Status.EXCLUDED, reason))
+                if record.ref.key not in met:  # What was carried before it was deleted has been carried.
+                    ended.append(_outcome(record, Status.EXCLUDED, reason))
             else:
                 self._in_work.add(key)
                 chosen.append(record)

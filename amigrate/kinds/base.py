@@ -47,6 +47,8 @@ class Target:
     """Target experiments that are deleted now and have to be restored before anything is written to them."""
     _waking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    copies: set[str] = field(default_factory=set)
+    """Keys of source runs whose original is in the source too: they go by their own id, not by their original's."""
     datasets: set[tuple[str, str, str]] = field(default_factory=set)
     """Experiment, name and digest of the datasets that are there for sure."""
     dataset_lock: asyncio.Lock = field(default_factory=asyncio.Lock)

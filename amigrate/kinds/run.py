@@ -148,13 +148,19 @@ class Run(Kind):
     # ---- write ------------------------------------------------------------------------------------------------
 
     async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
-        """By provenance tag or by id, from one listing of those target experiments that were there before us."""
+        """By provenance tag or by id, from one listing of those target experiments that were there before us.
+
+        A target run answers for one source run only, also where several claim the same origin.
+        """
         homes = {record.ref.key: _experiment(record, ids) for record in records}
         await _load(target, {home for home in homes.values() if home not in target.fresh})
-        found = {}
+        target.copies |= document.copies(records)
+        found: dict[str, Found] = {}
+        taken: set[str] = set()
         for record in records:
-            held = target.index.get(homes[record.ref.key], document.origin(record))
+            held = _held(target, homes[record.ref.key], record, ids, taken)
             if held is not None:
+                taken.add(held[0].new_id)
                 same = held[1] == document.facts(record.doc)
                 found[record.ref.key] = Found(held[0].new_id, same, held[0].deleted, held[0].ours)
         return found
@@ -162,7 +168,7 @@ class Run(Kind):
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
         experiment = _experiment(record, ids)
         await target.wake(experiment)
-        info, own = info_of(record), document.origin(record)
+        info, own = info_of(record), _origin(target, record)
         tags = document.mapped_tags(record, ids)
         tags[SOURCE_RUN] = own
         if target.source_tags:
@@ -307,6 +313,10 @@ async def _with_folder(api: Api, home: str, records: list[Record]) -> list[Recor
     return [record for record in records if record.ref.id in folders]
 
 
+def _origin(target: Target, record: Record) -> str:
+    return record.ref.id if record.ref.key in target.copies else document.origin(record)
+
+
 # ---- finding what the target has --------------------------------------------------------------------------------
 
 
@@ -323,6 +333,17 @@ async def _load(target: Target, experiments: set[str]) -> None:
             target.index.add(str(info["experiment_id"]), keys, found, document.facts(record.doc))
     for one in missing:
         target.index.mark(one.ref.id)
+
+
+def _held(target: Target, home: str, record: Record, ids: Ids, taken: set[str]) -> tuple[Found, str] | None:
+    """The target run that stands for a source run and for no other one."""
+    for key in (record.ref.id, _origin(target, record)):
+        held = target.index.get(home, key)
+        if held is None or held[0].new_id in taken:
+            continue
+        if ids.old_id("run", held[0].new_id) in (None, record.ref.id):
+            return held
+    return None
 
 
 async def _made_already(target: Target, experiment: str, origin: str) -> Doc | None:

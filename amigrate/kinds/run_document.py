@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from amigrate.core import codec
@@ -42,6 +43,16 @@ def is_deleted(record: Record) -> bool:
 def origin(record: Record) -> str:
     """The id where the run was first made: what its provenance tag says, or its own."""
     return tags_of(record.doc).get(SOURCE_RUN) or record.ref.id
+
+
+def copies(records: Sequence[Record]) -> set[str]:
+    """The keys of those records whose original, as their tag names it, lies in the same experiment beside them."""
+    beside = {(record.ref.parent, record.ref.id) for record in records}
+    return {
+        record.ref.key
+        for record in records
+        if origin(record) != record.ref.id and (record.ref.parent, origin(record)) in beside
+    }
 
 
 def from_rest(doc: Doc, parent: Ref) -> Record:

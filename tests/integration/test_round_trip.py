@@ -12,6 +12,7 @@ import pytest
 
 from tests.comparison import Workspace, differences, snapshot
 from tests.conftest import Cli, NewServer, SourceServer
+from tests.rest import API, Rest
 from tests.servers import MlflowServer, PostgresServer
 from tests.workspace import seed
 
@@ -175,6 +176,23 @@ def test_source_tags(source_server: SourceServer, target: MlflowServer, cli: Cli
         assert run.tags["mlflow_exim.run_info.run_id"] == run.tags["amigrate.source_run_id"]
         assert run.tags["mlflow_exim.run_info.experiment_id"] == experiment_id
         assert run.tags["mlflow_exim.mlflow_tag.runName"] == run.tags["mlflow.runName"]
+
+
+def test_two_runs_that_claim_one_origin(new_server: NewServer, target: MlflowServer, cli: Cli, tmp_path: Path) -> None:
+    """Another tool copied a run together with its provenance tag: both are runs of their own and both arrive, once."""
+    source = new_server()
+    with Rest(source.uri) as rest:
+        made = {"experiment_id": "0", "start_time": 1}
+        original = rest.post(f"{API}/runs/create", made)["run"]["info"]["run_id"]
+        tag = {"key": "amigrate.source_run_id", "value": original}
+        rest.post(f"{API}/runs/create", {**made, "tags": [tag]})
+        rest.post(f"{API}/runs/create", {**made, "tags": [tag]})
+    for state in ("first", "second"):
+        done = summary(
+            cli("copy-all", "--source", source.uri, "--target", target.uri, "--state", tmp_path / state, "--json")
+        )
+        assert done["exit_code"] == 0
+        assert len(snapshot(target.uri).experiments["Default"].runs) == 3
 
 
 @pytest.mark.debian
