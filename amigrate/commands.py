@@ -13,14 +13,15 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 
 from rich.console import Console
 
 from amigrate import __version__
 from amigrate.archive.envelope import Origin
-from amigrate.archive.layout import PRIVATE, REPORT, Layout
+from amigrate.archive.layout import EXPERIMENTS, PRIVATE, REPORT, Layout
 from amigrate.archive.sink import ArchiveSink
 from amigrate.archive.source import ArchiveSource
 from amigrate.client.api import Api
@@ -29,15 +30,21 @@ from amigrate.core.errors import AmigrateError, CannotContinue, UsageError, leaf
 from amigrate.core.model import Outcome, Ref, Status
 from amigrate.core.ports import Sink, Source
 from amigrate.engine.budget import ByteBudget
+from amigrate.engine.check import check
 from amigrate.engine.guard import AdaptiveGuard
 from amigrate.engine.journal import Journal
 from amigrate.engine.stats import Requests, Stats
+from amigrate.engine.survey import Scope
 from amigrate.engine.transfer import Request, Transfer, Wants
 from amigrate.kinds import REGISTRY
 from amigrate.kinds.base import Target
+from amigrate.local import private_server
 from amigrate.options import Options, ServerOptions, same_server
 from amigrate.report import files, progress
-from amigrate.report.summary import EXIT_INTERRUPTED, EXIT_LOSS, Summary, label
+from amigrate.report.comparison import Comparison
+from amigrate.report.demo import Demo, step
+from amigrate.report.summary import EXIT_DONE, EXIT_INTERRUPTED, EXIT_LOSS, Summary, label
+from amigrate.sample import fill
 from amigrate.server.index import TargetIndex
 from amigrate.server.sink import ServerSink
 from amigrate.server.source import ServerSource
@@ -112,6 +119,59 @@ async def copy(session: Session, source: ServerOptions, target: ServerOptions) -
         sink = _sink(session, writing)
         work = lambda: _move(session, ServerSource(reading, REGISTRY), sink)  # noqa: E731
         return await _run(session, source.uri, target.uri, work)
+
+
+async def demo(session: Session, folder: Path | None) -> Demo:
+    """A sample workspace from one private server through an archive into another one, and what both hold then."""
+    _check_new(folder)
+    with TemporaryDirectory(prefix="amigrate-servers-", ignore_cleanup_errors=True) as home:
+        async with AsyncExitStack() as stack:
+            step(session.console, "starting two private MLflow servers")
+            old, new = await _private_servers(stack, Path(home))
+            step(session.console, "filling the first one with a sample workspace")
+            async with _server(session, old, Requests()) as api:
+                await fill(api)
+            archive = folder or Path(mkdtemp(prefix="amigrate-demo-"))
+            step(session.console, f"exporting it into {archive}")
+            exported = await export(_part(session, "export-all"), old, archive, EXPERIMENTS, False)
+            if exported.exit_code not in (EXIT_DONE, EXIT_LOSS):
+                return Demo(archive, [exported])
+            step(session.console, "importing that into the second one")
+            imported = await import_archive(_part(session, "import-all"), new, archive)
+            if imported.exit_code not in (EXIT_DONE, EXIT_LOSS):
+                return Demo(archive, [exported, imported])
+            step(session.console, "comparing both servers, object by object")
+            return Demo(archive, [exported, imported], await _compared(session, old, new))
+
+
+async def _private_servers(stack: AsyncExitStack, home: Path) -> tuple[ServerOptions, ServerOptions]:
+    """Two empty servers, started at once."""
+    async with asyncio.TaskGroup() as group:
+        old = group.create_task(stack.enter_async_context(private_server(home / "old")))
+        new = group.create_task(stack.enter_async_context(private_server(home / "new")))
+    return ServerOptions(old.result()), ServerOptions(new.result())
+
+
+async def _compared(session: Session, one: ServerOptions, other: ServerOptions) -> Comparison:
+    """Everything that two servers hold, deleted objects included."""
+    comparison, stats = Comparison(one.uri, other.uri), session.stats
+    scope, budget = Scope(deleted=True, wants=lambda _: True), ByteBudget(session.options.limits.memory)
+    async with _server(session, one, stats.source) as a, _server(session, other, stats.sink) as b:
+        sides = (ServerSource(a, REGISTRY), ServerSource(b, REGISTRY))
+        async for finding in check(*sides, REGISTRY, scope, stats, budget):
+            comparison.add(finding)
+    return comparison
+
+
+def _part(session: Session, command: str) -> Session:
+    """A session of its own for one command of a demonstration."""
+    return Session(replace(session.options, command=command), session.console, "")
+
+
+def _check_new(folder: Path | None) -> None:
+    """A demonstration continues nothing: its archive gets a folder of its own."""
+    if folder and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already and not an empty folder: give a new one")
 
 
 # ---- ends -------------------------------------------------------------------------------------------------------
@@ -212,6 +272,7 @@ async def _run(session: Session, source: str, target: str, work: Callable[[], Aw
 def _summed_up(session: Session, source: str, target: str, code: int, error: str) -> Summary:
     journal = session.journal
     assert journal is not None
+    session.stats.ended = time.monotonic()
     try:
         summary = _summary(session, journal, source, target, code, error)
         if session.report:

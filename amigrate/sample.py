@@ -31,8 +31,8 @@ PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 START = 1_700_000_000_000
 """Milliseconds since the epoch, well in the past: a tool that stamps "now" would be seen."""
 MINUTE = 60_000
-BATCH = 1000
-"""Points that one log-batch takes at most."""
+BATCH = 900
+"""Points in one log-batch: with the params and tags of the first one it may take 1000."""
 LONG_SERIES = 3000
 NAN = math.nan
 PARENT, ROOT = "mlflow.parentRunId", "mlflow.rootRunId"

@@ -6,6 +6,7 @@ import typer
 
 from amigrate import __version__
 from amigrate.cli import moves
+from amigrate.cli.demo import demo
 
 app = typer.Typer(
     name="amigrate",
@@ -23,6 +24,7 @@ app.command("export-experiments")(moves.export_experiments)
 app.command("import-experiments")(moves.import_experiments)
 app.command("export-experiment")(moves.export_experiment)
 app.command("import-experiment")(moves.import_experiment)
+app.command("demo")(demo)
 
 
 def _version(wanted: bool) -> None:

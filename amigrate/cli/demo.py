@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from amigrate import commands
 from amigrate.cli import parameters as p
-from amigrate.cli.run import Work, ended, leave
+from amigrate.cli.run import ended, leave
+from amigrate.commands import Session
 from amigrate.options import Options, Selection
 from amigrate.report.demo import Demo, show
 
@@ -35,7 +37,7 @@ def demo(output_dir: Archive = None, as_json: p.Json = False, debug: p.Debug = F
     """
     _spare_proxies()
 
-    def build() -> tuple[Options, Work[Demo]]:
+    def build() -> tuple[Options, Callable[[Session], Coroutine[Any, Any, Demo]]]:
         options = Options("demo", selection=Selection(deleted=True))
         return options, lambda session: commands.demo(session, output_dir)
 

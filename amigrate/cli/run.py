@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import typer
 from rich.console import Console
@@ -25,8 +25,30 @@ ADDRESSES = ("--tracking-uri", "--source", "--target")
 Work = Callable[[Session], Coroutine[Any, Any, Summary]]
 
 
+class Result(Protocol):
+    """What a command ends with."""
+
+    @property
+    def exit_code(self) -> int: ...
+
+    def as_json(self) -> dict[str, Any]: ...
+
+
+R = TypeVar("R", bound=Result)
+
+
 def run(build: Callable[[], tuple[Options, Work]], *, as_json: bool, debug: bool) -> None:
     """Build the options, do the work, show the summary, leave with its exit code."""
+    leave(ended(build, debug=debug), show, as_json=as_json)
+
+
+def ended(
+    build: Callable[[], tuple[Options, Callable[[Session], Coroutine[Any, Any, R]]]],
+    *,
+    debug: bool,
+    interrupted: str = "interrupted before anything was moved",
+) -> R:
+    """Build the options and do the work; what fails is explained here, and leaves with the exit code it stands for."""
     errors = Console(stderr=True)
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr
@@ -35,25 +57,29 @@ def run(build: Callable[[], tuple[Options, Work]], *, as_json: bool, debug: bool
     try:
         options, work = build()
         session = Session(options, errors, again(sys.argv))
-        summary = asyncio.run(_interruptible(work(session)))
+        return asyncio.run(_interruptible(work(session)))
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except asyncio.CancelledError:
-        errors.print("interrupted before anything was moved", highlight=False)
+        errors.print(interrupted, highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except Exception as raised:
         _explain(raised, errors, debug)
         cause = leaf(raised)
         raise typer.Exit(cause.exit_code if isinstance(cause, AmigrateError) else EXIT_LOSS) from None
+
+
+def leave(result: R, show: Callable[[R, Console], None], *, as_json: bool) -> NoReturn:
+    """Show what a command ended with, and leave with its exit code."""
     if as_json:
-        sys.stdout.write(dump(summary.as_json()) + "\n")
-        show(summary, errors)
+        sys.stdout.write(dump(result.as_json()) + "\n")
+        show(result, Console(stderr=True))
     else:
-        show(summary, Console())
-    raise typer.Exit(summary.exit_code)
+        show(result, Console())
+    raise typer.Exit(result.exit_code)
 
 
-async def _interruptible(work: Coroutine[Any, Any, Summary]) -> Summary:
+async def _interruptible(work: Coroutine[Any, Any, R]) -> R:
     """Ctrl-C and SIGTERM cancel the work once; it then sums up what was done."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 
 class ByteBudget:
@@ -31,17 +32,18 @@ class ByteBudget:
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self.give(size)
-            else:
+            with suppress(ValueError):
                 self._waiting.remove((size, waiter))
             raise
 
     def give(self, size: int) -> None:
-        """Give bytes back."""
+        """Give bytes back. Who was cancelled while waiting and has not run since is still in the queue."""
         self.held -= size
-        while self._waiting and self._fits(self._waiting[0][0]):
+        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
             size, waiter = self._waiting.popleft()
-            self.held += size
-            waiter.set_result(None)
+            if not waiter.done():
+                self.held += size
+                waiter.set_result(None)
 
     def _fits(self, size: int) -> bool:
         return self.held == 0 or self.held + size <= self.total

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
@@ -56,16 +56,21 @@ class Slots:
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self.give()
-            else:
+            with suppress(ValueError):
                 self._waiting.remove(waiter)
             raise
 
     def give(self) -> None:
-        """Give a slot back; as many as the limit allows now go on."""
+        """Give a slot back; as many as the limit allows now go on.
+
+        Who was cancelled while waiting and has not run since is still in the queue.
+        """
         self.limiter.in_flight -= 1
         while self._waiting and self.limiter.in_flight < self.limiter.limit:
-            self.limiter.in_flight += 1
-            self._waiting.popleft().set_result(None)
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self.limiter.in_flight += 1
+                waiter.set_result(None)
 
 
 class AdaptiveGuard:

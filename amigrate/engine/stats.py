@@ -26,6 +26,7 @@ class Stats:
     """Everything that is counted while a command runs."""
 
     started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
     listed: Counter[str] = field(default_factory=Counter)
     """Objects listed at the source, by kind."""
     done: Counter[tuple[str, Status]] = field(default_factory=Counter)
@@ -39,7 +40,8 @@ class Stats:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.started
+        """How long the command has run, or ran."""
+        return (self.ended or time.monotonic()) - self.started
 
     def finished(self, kind: str) -> int:
         """Objects of a kind that have an outcome."""
