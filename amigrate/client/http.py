@@ -175,8 +175,13 @@ async def _whole(answer: aiohttp.ClientResponse, path: str, at_most: int | None)
 
 
 async def _text(answer: aiohttp.ClientResponse) -> str:
-    """The beginning of an error's body; 64 KiB tell enough."""
-    return (await answer.content.read(65536)).decode("utf-8", "replace")
+    """The beginning of an error's body; 64 KiB tell enough. A body that is cut short raises like any other."""
+    held = bytearray()
+    async for chunk in answer.content.iter_any():
+        held += chunk
+        if len(held) > 65536:
+            break
+    return held.decode("utf-8", "replace")
 
 
 async def _chunks(answer: aiohttp.ClientResponse, path: str) -> AsyncIterator[bytes]:
