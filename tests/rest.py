@@ -60,11 +60,11 @@ class Rest:
         with self._send(request) as response:
             return _parse(response)
 
-    def put(self, path: str, data: bytes) -> None:
-        """PUT raw bytes."""
+    def put(self, path: str, data: bytes | Iterator[bytes]) -> None:
+        """PUT raw bytes, or a stream of them."""
         self._send(requests.Request("PUT", self._url(path), data=data)).close()
 
-    def upload(self, artifact_uri: str, path: str, data: bytes) -> None:
+    def upload(self, artifact_uri: str, path: str, data: bytes | Iterator[bytes]) -> None:
         """Write one artifact below an `mlflow-artifacts:/...` location through the server's proxy."""
         root = artifact_uri.removeprefix("mlflow-artifacts:/").strip("/")
         self.put(PROXY + quote(f"{root}/{path}", safe="/"), data)
