@@ -7,6 +7,7 @@ does not take, so the bytes pass through `_Quoted` on their way.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ CHUNK = 5000
 """Points in one chunk."""
 METRICS_LINE = b'    "metrics": {'
 METRICS = "mlflow.metrics"
+TAIL = b"\n    }\n  }\n}\n"
 HEAD_END = b"\n  }\n}"
 Chunk = tuple[str, list[Point]]
 
@@ -93,6 +95,9 @@ def _own_head(path: Path) -> Doc | None:
             lines.append(line)
         else:
             return None
+        file.seek(-len(TAIL), os.SEEK_END)
+        if file.read() != TAIL:
+            raise ValueError("it ends too early")
     head = codec.loads(b"".join(lines).rstrip().rstrip(b",") + HEAD_END)
     head["mlflow"]["metrics"] = dict.fromkeys(head["info"]["series"])
     return head if isinstance(head, dict) else None

@@ -143,7 +143,13 @@ class Api:
         return text
 
     async def _version_once(self) -> tuple[bytes, int]:
-        raw = await self.http.send("GET", VERSION.path)
+        """The first contact: an address where nobody listens is wrong rather than busy."""
+        try:
+            raw = await self.http.send("GET", VERSION.path)
+        except Transient as error:
+            if error.unreachable:
+                raise NoServer(f"no MLflow server answers at {self.uri}: {error}") from error
+            raise
         return raw, len(raw)
 
 
