@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -133,6 +134,8 @@ class ArchiveSink:
 
     def finish(self, options: Doc, seconds: float, *, whole: bool) -> None:
         """Write the index files. `whole` adds the manifest, which says that the export came to its end."""
+        with suppress(OSError):  # Points of a run that failed may still lie there.
+            (self._layout.root / PRIVATE / "spool").rmdir()
         if self._layout.single:
             return
         tallies = sorted(self._tallies.values(), key=lambda tally: (len(tally.id), tally.id))

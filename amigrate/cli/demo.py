@@ -41,7 +41,7 @@ def demo(output_dir: Archive = None, as_json: p.Json = False, debug: p.Debug = F
         options = Options("demo", selection=Selection(deleted=True))
         return options, lambda session: commands.demo(session, output_dir)
 
-    result = ended(build, debug=debug, interrupted="interrupted: the private servers are gone")
+    result = ended(build, as_json=as_json, debug=debug, interrupted="interrupted: the private servers are gone")
     leave(result, show, as_json=as_json)
 
 

@@ -39,12 +39,13 @@ R = TypeVar("R", bound=Result)
 
 def run(build: Callable[[], tuple[Options, Work]], *, as_json: bool, debug: bool) -> None:
     """Build the options, do the work, show the summary, leave with its exit code."""
-    leave(ended(build, debug=debug), show, as_json=as_json)
+    leave(ended(build, as_json=as_json, debug=debug), show, as_json=as_json)
 
 
 def ended(
     build: Callable[[], tuple[Options, Callable[[Session], Coroutine[Any, Any, R]]]],
     *,
+    as_json: bool,
     debug: bool,
     interrupted: str = "interrupted before anything was moved",
 ) -> R:
@@ -62,11 +63,20 @@ def ended(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except asyncio.CancelledError:
         errors.print(interrupted, highlight=False)
+        _told(as_json, EXIT_INTERRUPTED, interrupted)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except Exception as raised:
         _explain(raised, errors, debug)
         cause = leaf(raised)
-        raise typer.Exit(cause.exit_code if isinstance(cause, AmigrateError) else EXIT_LOSS) from None
+        code = cause.exit_code if isinstance(cause, AmigrateError) else EXIT_LOSS
+        _told(as_json, code, str(cause))
+        raise typer.Exit(code) from None
+
+
+def _told(as_json: bool, code: int, error: str) -> None:
+    """A script that asked for JSON gets JSON, also where nothing could be done."""
+    if as_json:
+        sys.stdout.write(dump({"exit_code": code, "error": error}) + "\n")
 
 
 def leave(result: R, show: Callable[[R, Console], None], *, as_json: bool) -> NoReturn:

@@ -64,6 +64,8 @@ class Open:
     """Tags of the source that name runs, as long as some of those have no new id."""
     held: dict[str, str] = field(default_factory=dict)
     """The tags that the target's run has."""
+    doubtful: str = ""
+    """The origin of a run whose create call had to be repeated: the first call may still take effect."""
     losses: list[Outcome] = field(default_factory=list)
 
 
@@ -180,9 +182,19 @@ class Run(Kind):
             "start_time": info.get("start_time") or 0,
             "tags": tag_list(tags),
         }
-        answer = await target.api.call(CREATE, body, recover=lambda: _made_already(target, experiment, own))
+        asked_again = False
+
+        async def recover() -> Doc | None:
+            nonlocal asked_again
+            asked_again = True
+            runs = await _made_already(target, experiment, own)
+            return {"run": runs[0]} if runs else None
+
+        answer = await target.api.call(CREATE, body, recover=recover)
         made = answer["run"]["info"]
-        return made["run_id"], _opened(target, record, made, tags)
+        state = _opened(target, record, made, tags)
+        state.doubtful = own if asked_again else ""
+        return made["run_id"], state
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """Everything is sent again; the store drops what it has already."""
@@ -242,8 +254,13 @@ class Run(Kind):
 
     def deferred(self, target: Target, record: Record, state: Any) -> list[Deferred]:
         work = []
-        if state is not None and state.pending:
-            doc = {"tags": state.pending, "delete": self._dies(target, record), "experiment": state.experiment}
+        if state is not None and (state.pending or state.doubtful):
+            doc = {
+                "tags": state.pending,
+                "delete": bool(state.pending) and self._dies(target, record),
+                "experiment": state.experiment,
+                "doubtful": state.doubtful,
+            }
             work.append(Deferred(Stage.REFERENCES, doc))
         if record.ref.parent and record.ref.parent.id in target.retired and not is_deleted(record):
             work.append(Deferred(Stage.REVIVALS, {}))
@@ -257,6 +274,8 @@ class Run(Kind):
         if what.stage is Stage.REVIVALS:
             await target.api.call(RESTORE, {"run_id": new_id})
             return True
+        if what.doc["doubtful"]:
+            await _remove_twins(target, what.doc["experiment"], what.doc["doubtful"], new_id, ids)
         own = (record.ref.id, new_id)
         mapped = {key: document.mapped(value, own, ids) for key, value in what.doc["tags"].items()}
         tags = {key: text for key, (text, _) in mapped.items() if text != what.doc["tags"][key]}
@@ -346,20 +365,26 @@ def _held(target: Target, home: str, record: Record, ids: Ids, taken: set[str]) 
     return None
 
 
-async def _made_already(target: Target, experiment: str, origin: str) -> Doc | None:
-    """The run that an unanswered create made after all; where several were made, all but one are removed."""
-    answer = await target.api.call(
-        SEARCH,
-        {
-            "experiment_ids": [experiment],
-            "filter": f"tags.`{SOURCE_RUN}` = '{origin}'",
-            "run_view_type": "ACTIVE_ONLY",
-            "max_results": 10,
-            "order_by": ["attributes.run_id ASC"],
-        },
-    )
-    runs = answer.get("runs") or []
-    return {"run": runs[0]} if runs else None
+async def _made_already(target: Target, experiment: str, origin: str) -> list[Doc]:
+    """The active runs that carry this origin: what an unanswered create call made after all."""
+    body = {
+        "experiment_ids": [experiment],
+        "filter": f"tags.`{SOURCE_RUN}` = '{origin}'",
+        "run_view_type": "ACTIVE_ONLY",
+        "max_results": 10,
+        "order_by": ["attributes.run_id ASC"],
+    }
+    runs: list[Doc] = (await target.api.call(SEARCH, body)).get("runs") or []
+    return runs
+
+
+async def _remove_twins(target: Target, experiment: str, origin: str, kept: str, ids: Ids) -> None:
+    """An unanswered create call took effect after it was repeated: delete the empty run that nobody stands for."""
+    for run in await _made_already(target, experiment, origin):
+        twin = str(run["info"]["run_id"])
+        is_empty = run["info"].get("status") == "RUNNING" and not (run.get("data") or {}).get("metrics")
+        if twin != kept and is_empty and ids.old_id("run", twin) is None and twin != origin:
+            await target.api.call(DELETE, {"run_id": twin})
 
 
 # ---- what is written --------------------------------------------------------------------------------------------

@@ -171,13 +171,16 @@ def split_names(data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
 
 
 def encode(record: Record) -> Doc:
-    """The `mlflow` part of `run.json` but for `metrics`, which are written point by point."""
+    """The `mlflow` part of `run.json` but for `metrics`, which are written point by point.
+
+    mlflow-export-import reads `tags` of every input, which the server leaves out where there are none.
+    """
     doc = record.doc
     return {
         "info": doc["info"],
         "params": pairs(doc["data"].get("params")),
         "tags": dict(sorted(tags_of(doc).items())),
-        "inputs": {"dataset_inputs": dataset_inputs(doc)},
+        "inputs": {"dataset_inputs": [{**one, "tags": one.get("tags") or []} for one in dataset_inputs(doc)]},
     }
 
 
