@@ -84,15 +84,15 @@ class AdaptiveGuard:
         per_second: float | None = None,
         sleep: Sleep = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
-        start: dict[Work, int] | None = None,
+        pinned: int | None = None,
     ) -> None:
+        """`ceiling` bounds every class of work; `pinned` fixes them all at one limit, for measurements."""
         self._requests = requests
         self._sleep = sleep
         self._clock = clock
         self._pace = 1 / per_second if per_second else 0.0
         self._next = 0.0
-        start = start or START
-        self._slots = {work: Slots(Limiter(ceiling, start[work])) for work in Work}
+        self._slots = {work: Slots(Limiter(pinned or ceiling, pinned or START[work], pinned or 1)) for work in Work}
 
     async def call(
         self,

@@ -11,7 +11,7 @@ Requests of different weight thus compare. Pure: time comes in from outside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 WINDOW = 0.5
 """Seconds of a measurement at least."""
@@ -44,8 +44,10 @@ class Limiter:
 
     ceiling: int
     limit: int = 2
+    floor: int = 1
+    """A floor at the ceiling pins the limit, for measurements."""
     in_flight: int = 0
-    window: Window = field(default_factory=lambda: Window(0.0))
+    window: Window | None = None
     base: float = 0.0
     """Work per second measured at the limit we came from."""
     before: int = 0
@@ -59,27 +61,29 @@ class Limiter:
 
     def done(self, now: float, work: float, demand: bool) -> None:
         """A request ended well. `demand` says whether others are waiting for its slot."""
+        if self.window is None:
+            self.window = Window(now)
         window = self.window
         window.work += work
         window.requests += 1
         window.starved = window.starved or not demand
         if now - window.since >= WINDOW and window.requests >= ROUNDS * self.limit:
-            self._judge(now)
+            self._judge(window, now)
 
     def overload(self, now: float) -> None:
         """The server has too much to do. Several answers of one moment count once."""
-        self.window.overloads += 1
-        if self.window.overloads == 1:
-            self.limit = max(1, self.limit // 2)
-            self.before = 0
-            self._rest()
-            self.window = Window(now, overloads=1)
+        if self.window is not None and self.window.overloads:
+            self.window.overloads += 1
+            return
+        self.limit = max(self.floor, self.limit // 2)
+        self.before = 0
+        self.hold = self.rest
+        self.window = Window(now, overloads=1)
 
-    def _judge(self, now: float) -> None:
-        rate = self.window.work / max(now - self.window.since, 1e-9)
-        starved = self.window.starved
+    def _judge(self, window: Window, now: float) -> None:
+        rate = window.work / max(now - window.since, 1e-9)
         self.window = Window(now)
-        if starved:
+        if window.starved:
             self.before = 0
         elif self.before:
             self._keep_or_return(rate)
@@ -92,7 +96,7 @@ class Limiter:
         """Try the next limit up, or down where up brought nothing the last time."""
         step = max(1, self.limit // 3)
         wanted = self.limit + step if self.upwards else self.limit - step
-        wanted = max(1, min(wanted, self.ceiling))
+        wanted = max(self.floor, min(wanted, self.ceiling))
         if wanted == self.limit:
             self.upwards = not self.upwards
             self._rest()
