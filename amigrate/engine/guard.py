@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from amigrate.core.errors import CannotContinue, NoServer, Transient
 from amigrate.core.model import Stream
@@ -204,7 +204,7 @@ class AdaptiveGuard:
         self._requests.retried += 1
 
 
-_backoff = wait_exponential_jitter(initial=0.3, max=LONGEST_WAIT, jitter=0.5)
+_backoff = wait_exponential(multiplier=0.3, max=LONGEST_WAIT) + wait_random(0, 0.5)
 
 
 def _wait(state: RetryCallState) -> float:
