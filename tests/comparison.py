@@ -6,12 +6,13 @@ read here one by one, so a mistake in a clever call shows up as a difference.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import groupby, takewhile
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -143,7 +144,8 @@ class _Reader:
     def _history(self, run_id: str, key: str) -> list[Point]:
         query = {"run_id": run_id, "metric_key": key, "max_results": 10_000}
         points = self._rest.pages("metrics/get-history", "metrics", query, method="GET")
-        return [(float(point["value"]), point["timestamp"], point.get("step", 0)) for point in points]
+        found = [(float(point["value"]), point["timestamp"], point.get("step", 0)) for point in points]
+        return _settled(found)
 
     def _files(self, run_id: str, folder: str) -> Iterator[str]:
         query = {"run_id": run_id} | ({"path": folder} if folder else {})
@@ -158,6 +160,14 @@ class _Reader:
         size, sha256 = self._rest.digest("/get-artifact", query)
         names_ids = PurePosixPath(path).name == ID_FILE
         return Artifact(size, sha256, self._rest.fetch("/get-artifact", query) if names_ids else None)
+
+
+def _settled(points: Sequence[Point]) -> list[Point]:
+    """The server's order, but for one tie it leaves open: NaN is stored as 0 and may come before or after a real 0."""
+    settled: list[Point] = []
+    for place, tied in groupby(points, key=lambda point: (point[1], point[2], math.isnan(point[0]) or point[0] == 0)):
+        settled += sorted(tied, key=lambda point: math.isnan(point[0])) if place[2] else tied
+    return settled
 
 
 def _unique(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
