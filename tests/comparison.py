@@ -165,8 +165,8 @@ class _Reader:
 def _settled(points: Sequence[Point]) -> list[Point]:
     """The server's order, but for one tie it leaves open: NaN is stored as 0 and may come before or after a real 0."""
     settled: list[Point] = []
-    for place, tied in groupby(points, key=lambda point: (point[1], point[2], math.isnan(point[0]) or point[0] == 0)):
-        settled += sorted(tied, key=lambda point: math.isnan(point[0])) if place[2] else tied
+    for _, tied in groupby(points, key=lambda point: (point[1], point[2], math.isnan(point[0]) or point[0] == 0)):
+        settled += sorted(tied, key=lambda point: math.isnan(point[0]))
     return settled
 
 
