@@ -2,7 +2,7 @@
 
 Our own `run.json` has its points at the end, one on a line: the head is parsed as a whole, the points chunk by chunk.
 Any other document is parsed as a whole up to 32 MiB, beyond that with ijson. Other writers emit bare NaN, which ijson
-does not take, so the bytes pass through `_Quoted` on their way.
+does not take, so the bytes pass through `Quoted` on their way.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from amigrate.core.errors import ArchiveError
 from amigrate.core.model import Doc, Point
 
 WHOLE = 32 * 1024 * 1024
+READ = 65536
+LONGEST_WORD = len(b"-Infinity")
 CHUNK = 5000
 """Points in one chunk."""
 METRICS_LINE = b'    "metrics": {'
 METRICS = "mlflow.metrics"
+FIRST_LINE = b"{\n"
 TAIL = b"\n    }\n  }\n}\n"
 HEAD_END = b"\n  }\n}"
 Chunk = tuple[str, list[Point]]
@@ -87,6 +90,9 @@ def _own_head(path: Path) -> Doc | None:
     """The head of a `run.json` that we wrote with points in it; None for any other document."""
     lines = []
     with path.open("rb") as file:
+        if len(file.readline(len(FIRST_LINE) + 1)) > len(FIRST_LINE):
+            return None
+        file.seek(0)
         for number, line in enumerate(file):
             if line.rstrip(b"\n") == METRICS_LINE:
                 break
@@ -137,25 +143,38 @@ def _parsed(lines: list[bytes]) -> list[Point]:
 # ---- others, large ----------------------------------------------------------------------------------------------
 
 
-class _Quoted:
-    """A file whose bare NaN and infinities read as strings. No string of a document spans lines."""
+class Quoted:
+    """A file whose bare NaN and infinities read as strings, however long its lines are."""
 
-    _LITERAL = re.compile(rb'("(?:[^"\\]|\\.)*")|(-?\bInfinity\b|\bNaN\b)')
+    _LITERAL = re.compile(rb'("(?:[^"\\]++|\\.)*+")|(-?\bInfinity\b|\bNaN\b)', re.DOTALL)
+    _ENDED = re.compile(rb'(?:[^"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+    _WORD = re.compile(rb"[\w.+-]*\Z")
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self._rest = b""
 
     def read(self, size: int = -1) -> bytes:
-        """At least one line where there is one; ijson takes what it gets."""
+        """The next bytes, up to where a string or a word may go on; ijson takes what it gets."""
         if size == 0:
             return b""
-        lines = self._file.readlines(65536)
-        return b"".join(self._strict(line) for line in lines)
+        ready = b""
+        while not ready:
+            data = self._file.read(READ)
+            if not data:
+                ready, self._rest = self._rest, b""
+                break
+            data = self._rest + data
+            end = self._end(data)
+            ready, self._rest = data[:end], data[end:]
+        return self._LITERAL.sub(lambda match: match[1] or b'"' + match[2] + b'"', ready)
 
-    def _strict(self, line: bytes) -> bytes:
-        if b"NaN" not in line and b"Infinity" not in line:
-            return line
-        return self._LITERAL.sub(lambda match: match[1] or b'"' + match[2] + b'"', line)
+    def _end(self, data: bytes) -> int:
+        """Where the last string that has ended, or the last word before it, lies behind us."""
+        ended = self._ENDED.match(data)
+        end = ended.end() if ended else 0
+        word = self._WORD.search(data, max(0, end - LONGEST_WORD), end) if end == len(data) else None
+        return word.start() if word else end
 
 
 def _streamed_head(path: Path) -> Doc:
@@ -163,7 +182,7 @@ def _streamed_head(path: Path) -> Doc:
     builder = ijson.ObjectBuilder()
     keys: dict[str, None] = {}
     with path.open("rb") as file:
-        for prefix, event, value in ijson.parse(_Quoted(file), use_float=True):
+        for prefix, event, value in ijson.parse(Quoted(file), use_float=True):
             if prefix == METRICS and event == "map_key":
                 keys[value] = None
             elif not prefix.startswith(f"{METRICS}.") and (prefix != METRICS or event in ("start_map", "end_map")):
@@ -178,7 +197,7 @@ def _streamed_points(path: Path) -> Iterator[Chunk]:
     row: dict[str, Any] = {}
     held: list[Point] = []
     with path.open("rb") as file:
-        for prefix, event, value in ijson.parse(_Quoted(file), use_float=True):
+        for prefix, event, value in ijson.parse(Quoted(file), use_float=True):
             if prefix == METRICS and event == "map_key":
                 key = value
             elif not prefix.startswith(f"{METRICS}."):

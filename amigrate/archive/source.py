@@ -15,7 +15,7 @@ from pathlib import Path
 
 from amigrate.archive import document
 from amigrate.archive.layout import DOCUMENT, EXPERIMENTS, MANIFEST, PRIVATE, escape
-from amigrate.core.errors import ArchiveError, NotAnArchive
+from amigrate.core.errors import AmigrateError, ArchiveError, NotAnArchive, Uncarriable
 from amigrate.core.model import POINT_BYTES, Body, Doc, Notes, Outcome, Record, Ref, Rows, Status, Stream
 from amigrate.core.ports import RowCall, Scan, Shape
 
@@ -31,6 +31,9 @@ OTHERS = {
     "traces": "traces",
 }
 """Folders of kinds that are not carried yet, and what `--accept-loss` calls them."""
+LINK = Uncarriable("a symbolic link: not followed")
+FoundFile = tuple[Doc, str, AmigrateError | None]
+"""What is said of a file, where it lies below the archive's root, and why it cannot be had."""
 
 
 class ArchiveSource:
@@ -105,7 +108,7 @@ class ArchiveSource:
             yield record
         for run_id, reason in _expected(parent.doc):
             if run_id not in seen:
-                yield Record(Ref("run", run_id, parent.ref), {}, error=reason)
+                yield Record(Ref("run", run_id, parent.ref), {}, error=ArchiveError(reason))
 
     def _decoded(self, kind: str, path: Path, parent: Ref | None) -> Record:
         place = str(path.parent.relative_to(self.root))
@@ -115,21 +118,21 @@ class ArchiveSource:
             doc = {**record.doc, "archive": {"info": read.get("info") or {}, "runs": _run_ids(read)}}
             return Record(record.ref, doc, record.name, place)
         except ArchiveError as error:
-            return Record(Ref(kind, path.parent.name, parent), {}, path.parent.name, place, str(error))
+            return Record(Ref(kind, path.parent.name, parent), {}, path.parent.name, place, error)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{path} has not the shape of a document of this kind: {type(error).__name__} {error}"
-            return Record(Ref(kind, path.parent.name, parent), {}, path.parent.name, place, reason)
+            return Record(Ref(kind, path.parent.name, parent), {}, path.parent.name, place, ArchiveError(reason))
 
     # ---- files --------------------------------------------------------------------------------------------------
 
-    def _own(self, record: Record, listed: Sequence[Doc]) -> Iterator[tuple[Doc, str, str]]:
+    def _own(self, record: Record, listed: Sequence[Doc]) -> Iterator[FoundFile]:
         """Files that the document lists; each must be there with its size."""
         for one in listed:
             place = Path(record.place, "artifacts", *map(escape, str(one["path"]).split("/")))
             error = _wrong(self.root / place, int(one["size"]))
             yield one, str(place), error
 
-    def _walked(self, record: Record) -> Iterator[tuple[Doc, str, str]]:
+    def _walked(self, record: Record) -> Iterator[FoundFile]:
         """Files on the disk, where no list says what should be there. Links are not followed."""
         base = self.root / record.place / "artifacts"
         for folder, folders, names in os.walk(base):
@@ -137,7 +140,7 @@ class ArchiveSource:
             for name in sorted([*names, *(one for one in folders if Path(folder, one).is_symlink())]):
                 path = Path(folder, name)
                 doc = {"path": path.relative_to(base).as_posix(), "size": path.lstat().st_size}
-                error = "a symbolic link: not followed" if path.is_symlink() else ""
+                error = LINK if path.is_symlink() else None
                 yield doc, str(path.relative_to(self.root)), error
 
 
@@ -256,14 +259,16 @@ def _listed(record: Record) -> list[Doc] | None:
     return listed if isinstance(listed, list) else None
 
 
-def _wrong(path: Path, size: int) -> str:
+def _wrong(path: Path, size: int) -> AmigrateError | None:
     try:
         found = path.lstat()
     except OSError:
-        return "the file is missing in the archive"
+        return ArchiveError("the file is missing in the archive")
     if path.is_symlink():
-        return "a symbolic link: not followed"
-    return "" if found.st_size == size else f"the file has {found.st_size} bytes in the archive instead of {size}"
+        return LINK
+    if found.st_size != size:
+        return ArchiveError(f"the file has {found.st_size} bytes in the archive instead of {size}")
+    return None
 
 
 def _count_folders(path: Path) -> int:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from amigrate.artifacts.folder import Entry, Folder
 from amigrate.artifacts.names import refusal
+from amigrate.core.errors import Uncarriable
 from amigrate.core.model import Record, Ref
 
 ARTIFACT = "artifact"
@@ -24,5 +25,6 @@ async def walk(folder: Folder) -> AsyncIterator[list[Entry]]:
 
 def file_record(owner: Ref, entry: Entry) -> Record:
     """A file as a record of its own, a child of the object that owns it."""
-    doc = {"path": entry.path, "size": entry.size}
-    return Record(Ref(ARTIFACT, entry.path, owner), doc, entry.path, error=refusal(entry.path))
+    doc, reason = {"path": entry.path, "size": entry.size}, refusal(entry.path)
+    error = Uncarriable(reason) if reason else None
+    return Record(Ref(ARTIFACT, entry.path, owner), doc, entry.path, error=error)

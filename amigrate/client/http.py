@@ -128,9 +128,9 @@ class Http:
                 f"no answer within {self.server.timeout:.0f} s", endpoint=path, overload=True, attempts=4
             ) from error
         except aiohttp.ClientError as error:
-            raise Transient(f"the connection broke: {_reason(error)}", endpoint=path) from error
+            raise Transient(f"the connection broke: {_reason(error)}", endpoint=path, broken=True) from error
         except ConnectionError as error:
-            raise Transient(f"the connection broke: {_reason(error)}", endpoint=path) from error
+            raise Transient(f"the connection broke: {_reason(error)}", endpoint=path, broken=True) from error
 
 
 def tls(server: ServerOptions) -> ssl.SSLContext | bool:

@@ -9,6 +9,7 @@ AmigrateError
 │ └ JournalError                the journal is in use by another process, or cannot be written
 ├ ArchiveError                  one document or file of an archive is unreadable: that one fails
 ├ Unresolved                    a reference to something not yet moved: deferred
+├ Uncarriable                   no server or archive could take it as it is: left behind
 └ ApiError                      an answer of a server, with status, code and endpoint
   ├ Transient                   worth another attempt
   ├ NotFound, Conflict, Rejected
@@ -65,6 +66,10 @@ class Unresolved(AmigrateError):
     """A reference names an object that has no new id yet."""
 
 
+class Uncarriable(AmigrateError):
+    """Nothing is wrong with the object, but it cannot be carried: it is left behind rather than failed."""
+
+
 class ApiError(AmigrateError):
     """A request that did not end well.
 
@@ -82,7 +87,7 @@ class Transient(ApiError):
     """Worth another attempt.
 
     `retry_after` (seconds) is the server's wish, `overload` says that it has too much to do, `attempts` how often
-    the request is sent at most, `unreachable` that not even a connection came about.
+    the request is sent at most, `unreachable` that not even a connection came about, `broken` that it broke.
     """
 
     def __init__(
@@ -96,12 +101,14 @@ class Transient(ApiError):
         overload: bool = False,
         attempts: int = 8,
         unreachable: bool = False,
+        broken: bool = False,
     ) -> None:
         super().__init__(message, status=status, code=code, endpoint=endpoint)
         self.retry_after = retry_after
         self.overload = overload
         self.attempts = attempts
         self.unreachable = unreachable
+        self.broken = broken
 
 
 class NotFound(ApiError):

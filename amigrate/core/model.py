@@ -12,6 +12,8 @@ from enum import IntEnum, StrEnum
 from typing import Any
 from urllib.parse import quote
 
+from amigrate.core.errors import AmigrateError
+
 Doc = dict[str, Any]
 """One JSON object as the server gave it, unknown fields kept."""
 
@@ -50,8 +52,8 @@ class Record:
     """What a person calls it; empty where the id is all there is."""
     place: str = ""
     """Where an archive keeps it: a path below the archive's root. Empty for a server's records."""
-    error: str = ""
-    """Why it cannot be read; such a record has failed already."""
+    error: AmigrateError | None = None
+    """Why it cannot be read (failed), or cannot be carried (`Uncarriable`)."""
 
 
 @dataclass(frozen=True, slots=True)

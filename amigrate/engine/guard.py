@@ -177,9 +177,14 @@ class AdaptiveGuard:
         slots.limiter.done(self._clock(), REQUEST_COST[work] + size * BYTE_COST[work], slots.wanted)
 
     def _noted(self, work: Work, error: BaseException) -> None:
-        if isinstance(error, Transient) and error.overload:
+        if not isinstance(error, Transient):
+            return
+        limiter = self._slots[work].limiter
+        if error.overload:
             self._requests.overloads += 1
-            self._slots[work].limiter.overload(self._clock())
+            limiter.overload(self._clock())
+        elif error.broken:
+            limiter.broke(self._clock())
 
     async def _turn(self) -> None:
         """Keep the pace that the user set, if any."""

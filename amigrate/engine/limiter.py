@@ -24,6 +24,10 @@ LOSS = 0.04
 HOLD = 6
 """Measurements to rest after a step that brought nothing; doubled each time."""
 LONGEST_HOLD = 48
+BREAKS = 3
+"""Connections that break within a measurement before that can be overload: a few are the network's."""
+BREAKING = 0.25
+"""The share of requests that must have broken for it."""
 
 
 @dataclass(slots=True)
@@ -34,6 +38,7 @@ class Window:
     work: float = 0.0
     requests: int = 0
     overloads: int = 0
+    broken: int = 0
     starved: bool = False
     """True where the limit was not used up: such a measurement says nothing about it."""
 
@@ -79,6 +84,15 @@ class Limiter:
         self.before = 0
         self.hold = self.rest
         self.window = Window(now, overloads=1)
+
+    def broke(self, now: float) -> None:
+        """A connection broke. One is an accident; where many do, a server drops what it cannot carry."""
+        if self.window is None:
+            self.window = Window(now)
+        window = self.window
+        window.broken += 1
+        if window.broken >= BREAKS and window.broken > BREAKING * (window.broken + window.requests):
+            self.overload(now)
 
     def _judge(self, window: Window, now: float) -> None:
         rate = window.work / max(now - window.since, 1e-9)

@@ -100,7 +100,7 @@ class Survey:
 
     def _note(self, record: Record, shared: Ref, series: Mapping[str, str] | None = None, error: str = "") -> None:
         doc = {} if record.error else record.doc
-        error = record.error or error
+        error = str(record.error or error)
         self._inventory.note(Noted(self._side, record.ref, shared.key, record.name, doc, series or {}, error))
 
     async def _page(self, page: Sequence[Record]) -> None:

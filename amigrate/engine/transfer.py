@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from amigrate.core.errors import AmigrateError, CannotContinue, Transient
+from amigrate.core.errors import AmigrateError, CannotContinue, Transient, Uncarriable
 from amigrate.core.model import (
     POINT_BYTES,
     Deferred,
@@ -137,7 +137,7 @@ class Transfer:
         self._stats.listed["experiment"] += len(records)
         for record in records:
             if record.error:
-                ended.append(_outcome(record, Status.FAILED, record.error))
+                ended.append(_lost(record, record.error))
             elif not request.wants(record):
                 ended.append(_outcome(record, Status.EXCLUDED, "not asked for"))
             elif reason := kind.excluded(record, request.deleted):
@@ -220,7 +220,7 @@ class Transfer:
             if record.ref.key not in met:
                 self._stats.listed[record.ref.kind] += 1
             if record.error:
-                ended.append(_outcome(record, Status.FAILED, record.error))
+                ended.append(_lost(record, record.error))
             elif reason := self._kinds[record.ref.kind].excluded(record, request.deleted):
                 if record.ref.key not in met:  # What was carried before it was deleted has been carried.
                     ended.append(_outcome(record, Status.EXCLUDED, reason))
@@ -526,7 +526,7 @@ class Transfer:
             return
         try:
             if file.error:
-                raise AmigrateError(file.error)
+                raise file.error
             await self._budget.take(FILE_BYTES)
             try:
                 size = await self._move(task, file)
@@ -539,7 +539,7 @@ class Transfer:
             raise
         except AmigrateError as error:
             task.files = str(error)
-            self._account([_outcome(file, Status.FAILED, str(error))])
+            self._account([_lost(file, error)])
 
     async def _move(self, task: Task, file: Record) -> int:
         """Move one file; a body that breaks off is opened again."""
@@ -582,3 +582,9 @@ class Transfer:
 
 def _outcome(record: Record, status: Status, reason: str = "", new_id: str | None = None) -> Outcome:
     return Outcome(record.ref, status, new_id or None, reason, record.name)
+
+
+def _lost(record: Record, error: AmigrateError) -> Outcome:
+    """Why a record did not arrive: something went wrong, or it cannot be carried at all."""
+    status = Status.LEFT_BEHIND if isinstance(error, Uncarriable) else Status.FAILED
+    return _outcome(record, status, str(error))

@@ -22,7 +22,7 @@ from amigrate.artifacts.names import refusal
 from amigrate.artifacts.proxy import LIST as LIST_PROXY
 from amigrate.artifacts.walk import file_record, walk
 from amigrate.client.api import V2, Api, Endpoint, Work
-from amigrate.core.errors import ApiError, AuthError, Rejected, Unresolved
+from amigrate.core.errors import ApiError, AuthError, Uncarriable, Unresolved
 from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Stage, Status, Stream
 from amigrate.core.ports import Ids, Names, RowCall, Scan
 from amigrate.kinds import run_document as document
@@ -232,7 +232,7 @@ class Run(Kind):
     async def put_file(self, target: Target, record: Record, file: Record, body: Body, ids: Ids, state: Any) -> int:
         reason = refusal(file.ref.id)
         if reason:
-            raise Rejected(reason)
+            raise Uncarriable(reason)
         if file.ref.id.rpartition("/")[2] == "MLmodel" and (body.size or 0) <= SMALL_FILE:
             body = await _with_new_ids(body, (record.ref.id, state.new_id), ids)
         size: int = await state.folder.put(file.ref.id, body)

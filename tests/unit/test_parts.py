@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import math
 from collections.abc import Awaitable
 from pathlib import Path
@@ -128,6 +130,19 @@ def test_overload_halves_once_and_starvation_changes_nothing() -> None:
     assert limiter.limit == 4
 
 
+def test_connections_that_break_again_and_again_are_overload_and_single_ones_are_not() -> None:
+    limiter, now = Limiter(ceiling=64, limit=8), 0.0
+    for number in range(200):
+        now += 0.001
+        limiter.done(now, 10.0, demand=False)
+        if number % 20 == 0:
+            limiter.broke(now)
+    assert limiter.limit == 8
+    for _ in range(200):
+        limiter.broke(now)
+    assert limiter.limit == 4
+
+
 class Clocked:
     """A guard whose waits take no time, and what it waited."""
 
@@ -193,3 +208,18 @@ def test_a_create_is_looked_up_before_it_is_sent_again() -> None:
 
 async def _result(call: Awaitable[str]) -> str:
     return await call
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("chunk", [1, 7, 65536])
+def test_a_foreign_document_with_bare_nan_reads_alike_however_it_is_cut(
+    indent: int | None, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bare words become strings; the same words inside strings stay what they are."""
+    words = ["NaN", 'a " NaN', "-Infinity \\", 'x\\"Infinity', "é NaN", "\\"]
+    numbers = [math.nan, math.inf, -math.inf, 1.5, -2e-30]
+    text = json.dumps({"numbers": numbers, "words": words}, indent=indent, ensure_ascii=False)
+    monkeypatch.setattr(document, "READ", chunk)
+    quoted = document.Quoted(io.BytesIO(text.encode()))
+    read = b"".join(iter(lambda: quoted.read(10), b""))
+    assert json.loads(read) == {"numbers": ["NaN", "Infinity", "-Infinity", 1.5, -2e-30], "words": words}
