@@ -23,11 +23,8 @@ from amigrate.options import Limits
 from benchmarks import load
 from tests.servers import MlflowServer, PostgresServer
 
-FIXED = (1, 2, 4, 8, 12)
 SECONDS = 8.0
 QUICK_SECONDS = 0.5
-ADAPTIVE = 0
-"""Stands for the defaults among the settings."""
 LOADS: dict[str, Callable[[Api, str], load.Job]] = {
     "runs written": load.write_runs,
     "10 kB files uploaded": load.upload_files,
@@ -36,33 +33,48 @@ LOADS: dict[str, Callable[[Api, str], load.Job]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to run a load: at a fixed concurrency, or adaptive below a ceiling."""
+
+    title: str
+    ceiling: int
+    fixed: bool = False
+
+    def guard(self) -> AdaptiveGuard:
+        """A guard that starts cold, as it does in a migration."""
+        return AdaptiveGuard(Requests(), ceiling=self.ceiling, pinned=self.ceiling if self.fixed else None)
+
+
+def _fixed(*limits: int) -> tuple[Setting, ...]:
+    return tuple(Setting(str(limit), limit, fixed=True) for limit in limits)
+
+
+ADAPTIVE = (Setting("defaults", Limits().concurrency), Setting("`--concurrency 64`", 64))
+FULL = (*_fixed(1, 2, 4, 8, 12), *ADAPTIVE)
+QUICK = (*_fixed(1, 4), *ADAPTIVE)
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One load on one server: what each setting achieved."""
 
     server: str
     title: str
-    tallies: dict[int, load.Tally]
-    limits: dict[str, int]
+    tallies: dict[Setting, load.Tally]
 
     def cells(self) -> list[str]:
         """The row of the table."""
-        fixed = {setting: tally.rate for setting, tally in self.tallies.items() if setting != ADAPTIVE}
-        best = max(fixed, key=lambda setting: fixed[setting])
-        found = self.tallies[ADAPTIVE]
-        return [
-            self.server,
-            self.title,
-            *(f"{rate:.1f}" for rate in fixed.values()),
-            f"{found.rate:.1f}",
-            f"{found.rate / fixed[best]:.2f}",
-            str(found.failed),
-        ]
+        rates = [f"{tally.rate:.1f}" for tally in self.tallies.values()]
+        best = max(tally.rate for setting, tally in self.tallies.items() if setting.fixed)
+        adaptive = [tally for setting, tally in self.tallies.items() if not setting.fixed]
+        ratios = [f"{tally.rate / best:.2f}" for tally in adaptive]
+        return [self.server, self.title, *rates, *ratios, str(sum(tally.failed for tally in adaptive))]
 
 
 def measure(quick: bool) -> str:
     """Run everything and render the table as Markdown."""
     seconds = QUICK_SECONDS if quick else SECONDS
-    settings = (1, 4, ADAPTIVE) if quick else (*FIXED, ADAPTIVE)
+    settings = QUICK if quick else FULL
     rows = []
     for name, server in _servers(quick):
         with server() as uri:
@@ -85,30 +97,29 @@ def _server(workers: int, *, postgres: bool) -> Iterator[str]:
         yield stack.enter_context(MlflowServer(folder, backend=backend, workers=workers)).uri
 
 
-async def _row(server: str, title: str, uri: str, settings: Sequence[int], seconds: float) -> Row:
-    tallies: dict[int, load.Tally] = {}
-    limits: dict[str, int] = {}
+async def _row(server: str, title: str, uri: str, settings: Sequence[Setting], seconds: float) -> Row:
+    tallies: dict[Setting, load.Tally] = {}
     for setting in settings:
-        guard = AdaptiveGuard(Requests(), ceiling=Limits().concurrency, pinned=setting or None)
-        async with load.connected(uri, guard) as api:
-            experiment = await load.new_experiment(api, f"{title} at {setting or 'defaults'}")
-            if title.endswith("downloaded"):
+        async with load.connected(uri, setting.guard()) as api:
+            experiment = await load.new_experiment(api, f"{title} at {setting.title}")
+        if title.endswith("downloaded"):
+            async with load.connected(uri, ADAPTIVE[0].guard()) as api:
                 await load.put_samples(api, experiment)
+        async with load.connected(uri, setting.guard()) as api:
             tallies[setting] = await load.run(LOADS[title](api, experiment), seconds)
-        if setting == ADAPTIVE:
-            limits = guard.concurrency()
-    return Row(server, title, tallies, limits)
+    return Row(server, title, tallies)
 
 
-def _rendered(rows: Sequence[Row], settings: Sequence[int], seconds: float) -> str:
-    heads = ["server", "load, per second", *(str(setting) for setting in settings if setting != ADAPTIVE)]
-    heads += ["adaptive", "adaptive / best fixed", "failed"]
+def _rendered(rows: Sequence[Row], settings: Sequence[Setting], seconds: float) -> str:
+    heads = ["server", "load, per second", *(setting.title for setting in settings)]
+    heads += [f"{setting.title} / best fixed" for setting in settings if not setting.fixed] + ["failed"]
     lines = [heads, ["---"] * len(heads), *(row.cells() for row in rows)]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     return f"""# Benchmarks
 
-Adaptive concurrency against fixed ones: each cell is one load for {seconds:g} s, all in one run. `failed` counts what
-the adaptive setting gave up; its ceiling is the default of `--concurrency`.
+Adaptive concurrency against fixed ones: each cell is one load for {seconds:g} s, all in one run, each adaptive guard
+started cold. `defaults` is amigrate as it comes (`--concurrency {Limits().concurrency}` is its ceiling); `failed`
+counts what the adaptive settings gave up.
 
 {table}
 
