@@ -75,6 +75,24 @@ def source_snapshot(source_server: SourceServer) -> Workspace:
     return snapshot(source_server.uri)
 
 
+@pytest.fixture(scope="session")
+def sized_server(
+    campaign: ScaleName, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[SourceServer]:
+    """A server with the workspace of the campaign's size; in the small campaign, the one that all tests share."""
+    if campaign == "small":
+        yield request.getfixturevalue("source_server")
+        return
+    with MlflowServer(tmp_path_factory.mktemp("sized")) as server:
+        yield SourceServer(server, seed(server.uri, scale=campaign))
+
+
+@pytest.fixture(scope="session")
+def sized_snapshot(sized_server: SourceServer) -> Workspace:
+    """What that server holds."""
+    return snapshot(sized_server.uri)
+
+
 @pytest.fixture
 def new_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[NewServer]:
     """Starts an empty server per call; all are stopped after the test."""
@@ -118,7 +136,7 @@ class Cli:
         }
         self._started: list[subprocess.Popen[str]] = []
 
-    def __call__(self, *args: str | Path, timeout: float = 300.0, **env: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *args: str | Path, timeout: float = 1800.0, **env: str) -> subprocess.CompletedProcess[str]:
         """Run to the end; the result has returncode, stdout and stderr. Keywords are environment variables."""
         return subprocess.run(
             self._command(args),

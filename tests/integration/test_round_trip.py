@@ -14,7 +14,9 @@ from tests.comparison import Workspace, differences, snapshot
 from tests.conftest import Cli, NewServer, SourceServer
 from tests.rest import API, Rest
 from tests.servers import MlflowServer, PostgresServer
-from tests.workspace import seed
+from tests.workspace import ScaleName, seed
+
+pytestmark = pytest.mark.timeout(3600)
 
 
 def read(path: Path) -> Any:
@@ -32,11 +34,11 @@ def summary(done: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def archive(source_server: SourceServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(sized_server: SourceServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The seeded workspace, exported with everything in it."""
     folder = tmp_path_factory.mktemp("export")
     cli = Cli(folder / "home")
-    done = cli("export-all", "--tracking-uri", source_server.uri, "--output-dir", folder / "all", "--deleted")
+    done = cli("export-all", "--tracking-uri", sized_server.uri, "--output-dir", folder / "all", "--deleted")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "all"
 
@@ -47,35 +49,35 @@ def target(new_server: NewServer) -> Iterator[MlflowServer]:
 
 
 def test_archive_to_server(
-    archive: Path, target: MlflowServer, source_snapshot: Workspace, source_server: SourceServer, cli: Cli
+    archive: Path, target: MlflowServer, sized_snapshot: Workspace, sized_server: SourceServer, cli: Cli
 ) -> None:
     """Everything arrives; a second import, and a copy without any journal, make nothing that is there already."""
     first = summary(cli("import-all", "--tracking-uri", target.uri, "--input-dir", archive, "--deleted", "--json"))
     assert first["lost"] == 0
-    assert differences(source_snapshot, snapshot(target.uri)) == []
-    assert first["objects"]["runs"] == {"created": len(source_server.seeded.run_ids)}
+    assert differences(sized_snapshot, snapshot(target.uri)) == []
+    assert first["objects"]["runs"] == {"created": len(sized_server.seeded.run_ids)}
     again = summary(cli("import-all", "--tracking-uri", target.uri, "--input-dir", archive, "--deleted", "--json"))
-    assert again["objects"]["runs"] == {"present": len(source_server.seeded.run_ids)}
-    copied = summary(cli("copy-all", "--source", source_server.uri, "--target", target.uri, "--deleted", "--json"))
+    assert again["objects"]["runs"] == {"present": len(sized_server.seeded.run_ids)}
+    copied = summary(cli("copy-all", "--source", sized_server.uri, "--target", target.uri, "--deleted", "--json"))
     assert "created" not in copied["objects"]["runs"]
-    assert differences(source_snapshot, snapshot(target.uri)) == []
+    assert differences(sized_snapshot, snapshot(target.uri)) == []
 
 
 def test_server_to_server_and_back(
-    source_server: SourceServer, target: MlflowServer, source_snapshot: Workspace, new_server: NewServer, cli: Cli
+    sized_server: SourceServer, target: MlflowServer, sized_snapshot: Workspace, new_server: NewServer, cli: Cli
 ) -> None:
     """A to B is exact; B to C and C to A find every run again by where it was first made."""
-    first = summary(cli("copy-all", "--source", source_server.uri, "--target", target.uri, "--deleted", "--json"))
+    first = summary(cli("copy-all", "--source", sized_server.uri, "--target", target.uri, "--deleted", "--json"))
     assert first["exit_code"] == 0
-    assert differences(source_snapshot, snapshot(target.uri)) == []
+    assert differences(sized_snapshot, snapshot(target.uri)) == []
     ids = json.loads(Path(first["id_map"]).read_text("utf-8"))
-    assert set(ids["run"]) == set(source_server.seeded.run_ids.values())
+    assert set(ids["run"]) == set(sized_server.seeded.run_ids.values())
     assert ids["experiment"]["0"] == "0"
     third = new_server()
     assert cli("copy-all", "--source", target.uri, "--target", third.uri, "--deleted").returncode == 0
-    back = summary(cli("copy-all", "--source", third.uri, "--target", source_server.uri, "--deleted", "--json"))
+    back = summary(cli("copy-all", "--source", third.uri, "--target", sized_server.uri, "--deleted", "--json"))
     assert "created" not in back["objects"]["runs"]
-    assert differences(source_snapshot, snapshot(third.uri)) == []
+    assert differences(sized_snapshot, snapshot(third.uri)) == []
 
 
 def test_without_deleted_objects(
@@ -88,23 +90,23 @@ def test_without_deleted_objects(
     assert differences(source_snapshot, snapshot(target.uri), deleted=False) == []
 
 
-def test_what_the_archive_says(archive: Path, source_server: SourceServer) -> None:
+def test_what_the_archive_says(archive: Path, sized_server: SourceServer) -> None:
     """Valid JSON everywhere, true counts in the index files, checksums of files, points on lines."""
     documents = [path for path in archive.rglob("*.json") if "artifacts" not in path.parts]
-    assert len(documents) > len(source_server.seeded.run_ids)
+    assert len(documents) > len(sized_server.seeded.run_ids)
     parsed = {path: read(path) for path in documents}
     runs = [document for path, document in parsed.items() if path.name == "run.json"]
-    assert len(runs) == len(source_server.seeded.run_ids)
+    assert len(runs) == len(sized_server.seeded.run_ids)
     index = parsed[archive / "experiments" / "experiments.json"]
     assert index["info"]["status"]["ok_runs"] == len(runs)
-    assert index["info"]["status"]["experiments"] == len(source_server.seeded.experiment_ids) + 1 * (
-        "Default" not in source_server.seeded.experiment_ids
+    assert index["info"]["status"]["experiments"] == len(sized_server.seeded.experiment_ids) + 1 * (
+        "Default" not in sized_server.seeded.experiment_ids
     )
     for document in runs:
         for key, points in document["mlflow"]["metrics"].items():
             assert document["info"]["series"][key]["points"] == len(points)
         assert all(len(one["sha256"]) == 64 and one["size"] >= 0 for one in document["info"]["artifacts"])
-        assert document["system"]["mlflow_tracking_uri"] == source_server.uri
+        assert document["system"]["mlflow_tracking_uri"] == sized_server.uri
     assert any(
         point["value"] == "NaN"
         for document in runs
@@ -196,10 +198,10 @@ def test_two_runs_that_claim_one_origin(new_server: NewServer, target: MlflowSer
 
 
 @pytest.mark.debian
-def test_postgres_at_both_ends(postgres: PostgresServer, new_server: NewServer, cli: Cli) -> None:
+def test_postgres_at_both_ends(postgres: PostgresServer, new_server: NewServer, cli: Cli, campaign: ScaleName) -> None:
     source = new_server(backend=postgres.create_database(), workers=2)
     target = new_server(backend=postgres.create_database(), workers=2)
-    seed(source.uri, long_tag=8000)
+    seed(source.uri, scale=campaign, long_tag=8000)
     done = cli("copy-all", "--source", source.uri, "--target", target.uri, "--deleted")
     assert done.returncode == 0, done.stdout + done.stderr
     assert differences(snapshot(source.uri), snapshot(target.uri)) == []
