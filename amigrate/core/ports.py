@@ -144,7 +144,10 @@ class Sink(Protocol):
         ...
 
     async def commit(self, record: Record, ids: Ids) -> list[Outcome]:
-        """Everything has arrived: write what says so. Returns outcomes of parts that could not be kept whole."""
+        """Everything has arrived: write what says so. Returns outcomes of parts that could not be kept whole.
+
+        A parent is committed once more where children of it arrived after that.
+        """
         ...
 
     def drop(self, record: Record) -> None:

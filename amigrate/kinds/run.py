@@ -47,6 +47,8 @@ TAG_LIMIT = 8000
 CUT = " … [cut by amigrate]"
 SMALL_FILE = 16 * 1024 * 1024
 """An `MLmodel` over this size is none."""
+MADE = "made in this session"
+"""Where the index keeps the runs that this session made, by their source: the listings it holds are older."""
 WORTH_A_LOOK = 3
 """Runs of one experiment for which one listing of its folder pays."""
 
@@ -152,6 +154,7 @@ class Run(Kind):
     async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
         """By provenance tag or by id, from one listing of those target experiments that were there before us.
 
+        What this session made is known without a listing: a run that goes on at the source is met twice.
         A target run answers for one source run only, also where several claim the same origin.
         """
         homes = {record.ref.key: _experiment(record, ids) for record in records}
@@ -194,7 +197,8 @@ class Run(Kind):
         made = answer["run"]["info"]
         state = _opened(target, record, made, tags)
         state.doubtful = own if asked_again else ""
-        return made["run_id"], state
+        target.index.add(MADE, [record.ref.key], Found(state.new_id, False, ours=True), "")
+        return state.new_id, state
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """Everything is sent again; the store drops what it has already."""
@@ -357,6 +361,9 @@ async def _load(target: Target, experiments: set[str]) -> None:
 def _held(target: Target, home: str, record: Record, ids: Ids, taken: set[str]) -> tuple[Found, str] | None:
     """The target run that stands for a source run and for no other one."""
     for key in (record.ref.id, _origin(target, record)):
+    made = target.index.get(MADE, record.ref.key)
+    if made is not None:
+        return made
         held = target.index.get(home, key)
         if held is None or held[0].new_id in taken:
             continue

@@ -36,12 +36,19 @@ class RunScan:
         self._parents = {record.ref.id: record.ref for record in experiments}
         self._unsettled: set[str] = set()
         self._count = 0
+        self._last = ""
+        """The run that the whole listing ended with."""
         self._offsets = False
 
     async def pages(self) -> AsyncIterator[list[Record]]:
+        async for page in self._steady({}):
+            yield page
+
+    async def _steady(self, extra: Doc) -> AsyncIterator[list[Record]]:
+        """A listing that starts again where the pages moved under it."""
         for _ in range(RESTARTS):
             try:
-                async for page in self._listing():
+                async for page in self._search(extra):
                     yield page
                 return
             except _Shifted:
@@ -54,32 +61,25 @@ class RunScan:
         self._unsettled = set()
         for start in range(0, len(unsettled), IDS_PER_SEARCH):
             chosen = ",".join(f"'{run_id}'" for run_id in unsettled[start : start + IDS_PER_SEARCH])
-            async for page in self._search({"filter": f"attributes.run_id IN ({chosen})"}):
+            async for page in self._steady({"filter": f"attributes.run_id IN ({chosen})"}):
                 yield page
         if await self._more():
             async for page in self.pages():
                 yield page
 
     async def _more(self) -> bool:
-        """One small request: is there a run behind the last one that was listed?"""
+        """One small request: is the run that was listed last at another place now, or no longer the last one?"""
         if not self._offsets:
             return True
-        answer = await self._api.call(SEARCH, self._body({"max_results": 1, "page_token": _token(self._count)}))
-        return bool(answer.get("runs"))
-
-    async def _listing(self) -> AsyncIterator[list[Record]]:
-        self._count = 0
-        async for page in self._search({}):
-            self._count += len(page)
-            yield page
+        answer = await self._api.call(SEARCH, self._body({"max_results": 2, **_from(self._count - 1)}))
+        return [run["info"]["run_id"] for run in answer.get("runs") or []] != [self._last]
 
     async def _search(self, extra: Doc) -> AsyncIterator[list[Record]]:
         size, offset, token, last = FIRST_PAGE, 0, "", ""
         while True:
             overlap = 1 if self._offsets and offset else 0
-            wanted = {"max_results": size + overlap, **extra}
-            if token:
-                wanted["page_token"] = _token(offset - 1) if overlap else token
+            start = _from(offset - 1) if overlap else {"page_token": token} if token else {}
+            wanted = {"max_results": size + overlap, **extra, **start}
             size, answer, weight = await self._page(wanted, size, overlap)
             runs = answer.get("runs") or []
             if overlap:
@@ -92,9 +92,11 @@ class RunScan:
                 yield [self._record(doc) for doc in runs]
             token = answer.get("next_page_token") or ""
             if not token or not runs:
-                return
+                break
             if not self._offsets and not extra:
                 self._offsets = _offset_of(token) == offset
+        if not extra:
+            self._count, self._last = offset, last
 
     async def _page(self, wanted: Doc, size: int, overlap: int) -> tuple[int, Doc, int]:
         """One answer, asking for fewer runs where they are too heavy; a single run is taken whatever it weighs."""
@@ -133,8 +135,9 @@ def _next_size(size: int, runs: int, weight: int) -> int:
     return max(1, min(fitting, size * 10, LARGEST_PAGE))
 
 
-def _token(offset: int) -> str:
-    return b64encode(codec.dumps({"offset": offset})).decode()
+def _from(offset: int) -> Doc:
+    """What asks for the page that starts at an offset. A token for the very first one is refused."""
+    return {"page_token": b64encode(codec.dumps({"offset": offset})).decode()} if offset > 0 else {}
 
 
 def _offset_of(token: str) -> int | None:

@@ -43,8 +43,10 @@ class ServerSink:
         return await self._kind(record).put_file(self._target, record, file, body, ids, self._open[_key(record)])
 
     async def commit(self, record: Record, ids: Ids) -> list[Outcome]:
-        losses = await self._kind(record).commit(self._target, record, ids, self._open[_key(record)])
-        self._committed[_key(record)] = self._open.pop(_key(record))
+        key = _key(record)
+        losses = await self._kind(record).commit(self._target, record, ids, self._open.get(key))
+        if key in self._open:  # A parent is committed again where children came late.
+            self._committed[key] = self._open.pop(key)
         return losses
 
     def drop(self, record: Record) -> None:

@@ -23,6 +23,7 @@ from yarl import URL
 
 Fault = Literal["lost_answers", "resets", "unavailable", "cut_bodies", "rate_limited"]
 Only = Callable[[str, str], bool]
+OnAnswer = Callable[[str, str], None]
 
 HOP_BY_HOP = frozenset(
     name.lower()
@@ -55,6 +56,9 @@ class FaultProxy:
     not on how different endpoints interleave. `only(method, path)` names the requests that may be hit at all. `latency`
     seconds are added to every request; more than `rate_limit` requests within a second are answered 429.
 
+    `on_answer(method, path)` is called when the upstream has answered and the client has not got the answer yet.
+    Nothing else passes meanwhile, so a test changes the upstream at a precise moment of what a client does.
+
     `requests` counts per (method, template), `faults` per kind of fault that really happened.
     """
 
@@ -70,6 +74,7 @@ class FaultProxy:
         latency: float = 0.0,
         only: Only | None = None,
         rate_limit: float | None = None,
+        on_answer: OnAnswer = lambda method, path: None,
     ) -> None:
         rates: dict[Fault, float] = {
             "lost_answers": lost_answers,
@@ -83,6 +88,7 @@ class FaultProxy:
         self._fate = _Fate(seed, rates, only, rate_limit)
         self._upstream = upstream.rstrip("/")
         self._latency = latency
+        self._on_answer = on_answer
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], object] = lambda: None
 
@@ -157,6 +163,7 @@ class FaultProxy:
         )
         try:
             async with sending as answer:
+                self._on_answer(request.method, request.raw_path.partition("?")[0])
                 if fault == "lost_answers":
                     await _drain(answer)
                     self.faults[fault] += 1
