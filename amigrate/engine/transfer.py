@@ -178,10 +178,10 @@ class Transfer:
         for group, scan in listings:
             before = self._moved_again
             failed = await self._walk(scan.again(), request, again=True) if group else None
-            if failed is not None:
             if self._moved_again != before:
                 for record in group:
                     await self._sink.commit(record, self._journal)
+            if failed is not None:
                 reason = f"runs that came meanwhile could not be listed: {failed}"
                 self._account([_outcome(record, Status.FAILED, reason) for record in group])
 

@@ -360,10 +360,10 @@ async def _load(target: Target, experiments: set[str]) -> None:
 
 def _held(target: Target, home: str, record: Record, ids: Ids, taken: set[str]) -> tuple[Found, str] | None:
     """The target run that stands for a source run and for no other one."""
-    for key in (record.ref.id, _origin(target, record)):
     made = target.index.get(MADE, record.ref.key)
     if made is not None:
         return made
+    for key in (record.ref.id, _origin(target, record)):
         held = target.index.get(home, key)
         if held is None or held[0].new_id in taken:
             continue
