@@ -26,7 +26,7 @@ from amigrate.archive.sink import ArchiveSink
 from amigrate.archive.source import ArchiveSource
 from amigrate.client.api import Api
 from amigrate.client.http import Http
-from amigrate.core.errors import AmigrateError, CannotContinue, UsageError, leaf
+from amigrate.core.errors import AmigrateError, CannotContinue, DiskError, UsageError, leaf
 from amigrate.core.model import Outcome, Ref, Status
 from amigrate.core.ports import Sink, Source
 from amigrate.engine.budget import ByteBudget
@@ -275,13 +275,24 @@ def _summed_up(session: Session, source: str, target: str, code: int, error: str
     session.stats.ended = time.monotonic()
     try:
         summary = _summary(session, journal, source, target, code, error)
+        _write_beside(session, journal, summary)
+        return summary
+    finally:
+        journal.close()
+
+
+def _write_beside(session: Session, journal: Journal, summary: Summary) -> None:
+    """The report and the id map. Where the disk refuses them, what was done is summed up all the same."""
+    try:
         if session.report:
             files.write_report(session.report, summary.as_json(), journal.report())
         if session.id_map:
             files.write_id_map(session.id_map, journal.id_map())
-        return summary
-    finally:
-        journal.close()
+    except DiskError as error:
+        summary.exit_code = error.exit_code
+        summary.error = summary.error or f"cannot finish: {error}"
+        summary.resume = session.resume
+        summary.report = summary.id_map = None
 
 
 def _summary(session: Session, journal: Journal, source: str, target: str, code: int, error: str) -> Summary:

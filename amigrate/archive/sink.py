@@ -84,18 +84,22 @@ class ArchiveSink:
         digest, size = hashlib.sha256(), 0
         _on_disk(lambda: path.parent.mkdir(parents=True, exist_ok=True), path)
         part = path.with_name(path.name + PART)
+        out = _on_disk(lambda: part.open("wb"), path)
         try:
-            with _on_disk(lambda: part.open("wb"), path) as out:
-                async with body.open() as stream:
-                    async for chunk in stream.chunks:
-                        digest.update(chunk)
-                        size += len(chunk)
-                        _on_disk(lambda data=chunk: out.write(data), path)  # type: ignore[misc]
-                        if len(chunk) >= 256 * 1024:
-                            await asyncio.sleep(0)
+            async with body.open() as stream:
+                async for chunk in stream.chunks:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    _on_disk(lambda data=chunk: out.write(data), path)  # type: ignore[misc]
+                    if len(chunk) >= 256 * 1024:
+                        await asyncio.sleep(0)
+            _on_disk(out.close, path)  # What was held back is written now, and may be too much for the disk too.
             _on_disk(lambda: part.replace(path), path)
         except BaseException:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # Why it failed is known.
+                out.close()
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise
         self._open[_key(record)].files.append({"path": file.ref.id, "size": size, "sha256": digest.hexdigest()})
         return size

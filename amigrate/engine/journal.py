@@ -9,6 +9,7 @@ A write is in the file once the statement returned (kill -9 loses nothing); the 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -77,7 +78,7 @@ class Journal:
             self._db = sqlite3.connect(folder / "journal.db", isolation_level=None)
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + SCHEMA)
         except (OSError, sqlite3.Error) as error:
-            raise JournalError(f"the journal in {folder} cannot be opened: {error}") from error
+            raise JournalError(f"the journal in {folder} cannot be opened: {_why(folder, error)}") from error
         self._claim(ends)
         self.session = int(self._meta("session") or 0) + 1
         self._set_meta("session", str(self.session))
@@ -273,6 +274,15 @@ class Journal:
         names = ("kind", "key", "id", "name", "new_id", "status", "reason", "count")
         for row in rows:
             yield {name: value for name, value in zip(names, row, strict=True) if value not in (None, "")}
+
+
+def _why(folder: Path, error: Exception) -> str:
+    """What keeps a journal from being opened, where SQLite or the system only say that something does."""
+    if isinstance(error, FileExistsError):
+        return "there is a file of that name"
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return "the folder cannot be written to"
+    return str(error)
 
 
 def _identity(ref: Ref, name: str) -> Identity:

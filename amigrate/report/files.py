@@ -50,5 +50,7 @@ def _write(path: Path, parts: Iterable[bytes]) -> None:
             for data in parts:
                 out.write(data)
         part.replace(path)
+    except FileExistsError as error:
+        raise DiskError(f"{path} cannot be written: {path.parent} is no folder") from error
     except OSError as error:
         raise DiskError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -17,7 +17,7 @@ from tests.comparison import Workspace, differences, snapshot
 from tests.conftest import Cli, NewServer
 from tests.fakes.fault_proxy import FaultProxy
 from tests.rest import Rest
-from tests.servers import MlflowServer
+from tests.servers import MlflowServer, refill
 
 RUNS = "/runs/search"
 EXPERIMENTS = "/experiments/search"
@@ -149,7 +149,7 @@ class Live:
 def live(servers: tuple[MlflowServer, MlflowServer], empty_database: Path, cli: Cli, tmp_path: Path) -> Iterator[Live]:
     """Afterwards: the chosen moment has come, and the source was only ever read."""
     for server in servers:
-        refill(server.database, empty_database)
+        refill(server, empty_database)
     source, target = servers
     with Rest(source.uri) as rest:
         it = Live(source, target, rest, cli, tmp_path / "archive")
@@ -166,12 +166,6 @@ def paged(live: Live, tmp_path: Path) -> Live:
     """The same, read in pages of a few runs."""
     live.cli = Paging(tmp_path / "paging")
     return live
-
-
-def refill(database: Path, template: Path) -> None:
-    """Give a running server the contents of another database: as good as a new server, in no time."""
-    with closing(sqlite3.connect(template)) as empty, closing(sqlite3.connect(database)) as used:
-        empty.backup(used)
 
 
 def summary(done: Any) -> Any:
