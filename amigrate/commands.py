@@ -218,9 +218,11 @@ def slug(text: str) -> str:
 
 
 def _import_state(folder: Path, uri: str) -> Path:
-    """In the archive, or in the user's state folder where the archive cannot be written."""
-    if os.access(folder, os.W_OK):
-        return folder / PRIVATE / f"import-{slug(uri)}"
+    """In the archive, or in the user's state folder where the archive cannot be written or links lead out of it."""
+    state = folder / PRIVATE / f"import-{slug(uri)}"
+    linked = any(one.is_symlink() for one in (state.parent, state, *state.glob("*")))
+    if os.access(folder, os.W_OK) and not linked:
+        return state
     return state_home() / f"{slug(str(folder.resolve()))}--{slug(uri)}"
 
 

@@ -1,8 +1,8 @@
 """Reading documents, of any size and any generation.
 
 Our own `run.json` has its points at the end, one on a line: the head is parsed as a whole, the points chunk by chunk.
-Any other document is parsed as a whole up to 32 MiB, beyond that with ijson. Other writers emit bare NaN, which ijson
-does not take, so the bytes pass through `Quoted` on their way.
+Any other document is parsed as a whole up to 8 MiB (a point takes ten times its bytes then), beyond that with ijson.
+Other writers emit bare NaN, which ijson does not take, so the bytes pass through `Quoted` on their way.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,33 +19,48 @@ import ijson
 from amigrate.core import codec
 from amigrate.core.errors import ArchiveError
 from amigrate.core.model import Doc, Point
+from amigrate.core.typed import items, mapping, real, whole
 
-WHOLE = 32 * 1024 * 1024
+WHOLE = 8 * 1024 * 1024
 READ = 65536
+LONGEST_HEAD = 16 * WHOLE
 LONGEST_WORD = len(b"-Infinity")
 CHUNK = 5000
 """Points in one chunk."""
 METRICS_LINE = b'    "metrics": {'
-METRICS = "mlflow.metrics"
+METRICS = (["mlflow", "metrics"], ["metrics"])
+"""Where the points lie; without an envelope before December 2022."""
+FRAME = ((2, "start_array"), (3, "start_map"), (2, "end_array"))
+"""The events that a series consists of, besides what its points hold."""
+DEEPEST = 200
+"""Objects and lists within each other; no document of ours or of others has ten."""
 FIRST_LINE = b"{\n"
 TAIL = b"\n    }\n  }\n}\n"
 HEAD_END = b"\n  }\n}"
 Chunk = tuple[str, list[Point]]
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, ijson.JSONError)
+"""What comes of reading a document that is none, or not the one it should be."""
 
 
 def read(path: Path) -> Doc:
     """A document without its points: of `mlflow.metrics` only the keys are kept. Raises `ArchiveError`."""
     try:
-        head = _own_head(path)
-        if head is not None:
-            return head
-        if path.stat().st_size <= WHOLE:
-            return _without_points(_whole(path))
-        return _streamed_head(path)
+        document = _read(path)
+        codec.dumps(document)  # Half characters and longer numbers are read by one parser, and taken by no server.
+        return document
     except OSError as error:
         raise ArchiveError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, ijson.JSONError) as error:
+    except DAMAGE as error:
         raise ArchiveError(f"{path} is no valid document: {_short(error)}") from error
+
+
+def _read(path: Path) -> Doc:
+    head = _own_head(path)
+    if head is not None:
+        return head
+    if path.stat().st_size <= WHOLE:
+        return _without_points(_whole(path))
+    return _streamed_head(path)
 
 
 def points(path: Path) -> Iterator[Chunk]:
@@ -54,14 +70,14 @@ def points(path: Path) -> Iterator[Chunk]:
             yield from _own_points(path)
         elif path.stat().st_size <= WHOLE:
             document = _whole(path)
-            for key, series in ((document.get("mlflow") or document).get("metrics") or {}).items():
-                for start in range(0, len(series), CHUNK):
+            for key, series in mapping((document.get("mlflow") or document).get("metrics"), "metrics").items():
+                for start in range(0, len(items(series, key)), CHUNK):
                     yield key, [_point(row) for row in series[start : start + CHUNK]]
         else:
             yield from _streamed_points(path)
     except OSError as error:
         raise ArchiveError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, ijson.JSONError) as error:
+    except DAMAGE as error:
         raise ArchiveError(f"{path} is damaged: {_short(error)}") from error
 
 
@@ -80,7 +96,7 @@ def _without_points(document: Doc) -> Doc:
 
 
 def _point(row: Any) -> Point:
-    return float(row["value"]), int(row["timestamp"]), int(row["step"])
+    return real(row["value"], "a value"), whole(row["timestamp"], "a timestamp"), whole(row["step"], "a step")
 
 
 # ---- our own ----------------------------------------------------------------------------------------------------
@@ -88,16 +104,20 @@ def _point(row: Any) -> Point:
 
 def _own_head(path: Path) -> Doc | None:
     """The head of a `run.json` that we wrote with points in it; None for any other document."""
-    lines = []
+    lines: list[bytes] = []
+    held = 0
     with path.open("rb") as file:
         if len(file.readline(len(FIRST_LINE) + 1)) > len(FIRST_LINE):
             return None
         file.seek(0)
-        for number, line in enumerate(file):
+        for number, line in enumerate(iter(partial(file.readline, WHOLE), b"")):
             if line.rstrip(b"\n") == METRICS_LINE:
                 break
             if number == 2 and line.strip() != b'"package": "amigrate",':
                 return None
+            held += len(line)
+            if held > LONGEST_HEAD:
+                raise ValueError("its head is too long")
             lines.append(line)
         else:
             return None
@@ -177,41 +197,73 @@ class Quoted:
         return word.start() if word else end
 
 
+def _streamed(path: Path) -> Iterator[tuple[int, str, Any]]:
+    """ijson's events, each with its depth within `metrics`: 0 outside of it, 1 at a series, 2 in it, 3 in a point."""
+    keys: list[str] = []
+    base = 0
+    with path.open("rb") as file:
+        for event, value in ijson.basic_parse(Quoted(file), use_float=True):
+            if event in ("start_map", "start_array"):
+                if not base and keys in METRICS and event == "start_map":
+                    base = len(keys)
+                    yield 0, event, value
+                else:
+                    yield len(keys) + 1 - base if base else 0, event, value
+                keys.append("")
+                if len(keys) > DEEPEST:
+                    raise ValueError("it is nested too deeply")
+                continue
+            if event in ("end_map", "end_array"):
+                keys.pop()
+                if len(keys) == base:
+                    base = 0
+                yield len(keys) + 1 - base if base else 0, event, value
+                continue
+            if event == "map_key":
+                keys[-1] = value
+            yield len(keys) - base if base else 0, event, value
+
+
 def _streamed_head(path: Path) -> Doc:
     """Everything but the points, built from ijson's events."""
     builder = ijson.ObjectBuilder()
     keys: dict[str, None] = {}
-    with path.open("rb") as file:
-        for prefix, event, value in ijson.parse(Quoted(file), use_float=True):
-            if prefix == METRICS and event == "map_key":
-                keys[value] = None
-            elif not prefix.startswith(f"{METRICS}.") and (prefix != METRICS or event in ("start_map", "end_map")):
-                builder.event(event, value)
-    document: Doc = builder.value
-    document["mlflow"]["metrics"] = keys
+    for depth, event, value in _streamed(path):
+        if not depth:
+            builder.event(event, value)
+        elif depth == 1 and event == "map_key":
+            keys[value] = None
+    document = mapping(builder.value, "it")
+    if isinstance((document.get("mlflow") or document).get("metrics"), dict):
+        (document.get("mlflow") or document)["metrics"] = keys
     return document
 
 
 def _streamed_points(path: Path) -> Iterator[Chunk]:
     key, field = "", ""
+    seen: set[str] = set()
     row: dict[str, Any] = {}
     held: list[Point] = []
-    with path.open("rb") as file:
-        for prefix, event, value in ijson.parse(Quoted(file), use_float=True):
-            if prefix == METRICS and event == "map_key":
-                key = value
-            elif not prefix.startswith(f"{METRICS}."):
-                continue
-            elif event == "map_key":
-                field = value
-            elif event == "end_map":
-                held.append(_point(row))
-                row = {}
-            elif event in ("number", "string"):
-                row[field] = value
-            if held and (len(held) == CHUNK or event == "end_array"):
-                yield key, held
-                held = []
+    for depth, event, value in _streamed(path):
+        if not depth:
+            continue
+        if depth == 1 and event == "map_key":
+            if value in seen:
+                raise ValueError(f"'{value}' is in it twice")
+            seen.add(value)
+            key = value
+        elif depth == 3 and event == "map_key":
+            field = value
+        elif depth == 3 and event == "end_map":
+            held.append(_point(row))
+            row = {}
+        elif depth == 3 and event != "start_map":
+            row[field] = value
+        elif (depth, event) not in FRAME:
+            raise ValueError(f"'{key}' is no list of points")
+        if held and (len(held) == CHUNK or event == "end_array"):
+            yield key, held
+            held = []
 
 
 def _short(error: Exception) -> str:

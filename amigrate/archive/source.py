@@ -1,23 +1,38 @@
 """A folder as a Source: any archive of runs, ours or mlflow-export-import's, with or without its index files.
 
 Accepted layouts: experiments below `experiments/`, directly in the folder, or the folder itself is one experiment;
-runs below `runs/` or directly in the experiment's folder. What an experiment's document lists and is not there is a
-failed run, never a silent one.
+runs below `runs/` or directly in the experiment's folder. What the archive's documents list and is not there has
+failed, never silently. Documents may come from anybody: one that is not as it should be fails alone, and nothing
+outside of the archive is ever read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import IO, Any
 
 from amigrate.archive import document
-from amigrate.archive.layout import DOCUMENT, EXPERIMENTS, MANIFEST, PRIVATE, escape
-from amigrate.core.errors import AmigrateError, ArchiveError, NotAnArchive, Uncarriable
+from amigrate.archive.folders import (
+    RUN,
+    barred,
+    base_of,
+    entries,
+    experiment_folders,
+    is_folder,
+    is_there,
+    printable,
+    run_folders,
+    walked,
+)
+from amigrate.archive.layout import DOCUMENT, EXPERIMENTS, INDEX, MANIFEST, escape
+from amigrate.core.errors import AmigrateError, ArchiveError, NotAnArchive
 from amigrate.core.model import POINT_BYTES, Body, Doc, Notes, Outcome, Record, Ref, Rows, Status, Stream
 from amigrate.core.ports import RowCall, Scan, Shape
+from amigrate.core.typed import identity, items, mapping, text, whole
 
 PAGE = 200
 CALL = 20_000
@@ -31,9 +46,9 @@ OTHERS = {
     "traces": "traces",
 }
 """Folders of kinds that are not carried yet, and what `--accept-loss` calls them."""
-LINK = Uncarriable("a symbolic link: not followed")
-FoundFile = tuple[Doc, str, AmigrateError | None]
-"""What is said of a file, where it lies below the archive's root, and why it cannot be had."""
+EXPORT_FAILED = "its export failed, so it is not in the archive"
+FoundFile = tuple[str, Path, AmigrateError | None, str]
+"""The path of a file for its server, where it lies, why it cannot be had, and its checksum where one was noted."""
 
 
 class ArchiveSource:
@@ -42,13 +57,20 @@ class ArchiveSource:
     def __init__(self, root: Path, shapes: Mapping[str, Shape], notes: Notes) -> None:
         """Raises `NotAnArchive` where there is no experiment in the folder."""
         self.label = str(root)
-        self.root = root
+        self.root = root = root.resolve()
         self._shapes = shapes
-        self.homes = list(_experiment_folders(root))
-        if not self.homes:
-            raise NotAnArchive(f"{root} holds no archive: no {DOCUMENT} in it, in its folders, or in {EXPERIMENTS}/")
-        if (root / EXPERIMENTS).is_dir() and not (root / MANIFEST).is_file():
+        try:
+            self.homes = experiment_folders(root)
+        except ArchiveError as error:
+            raise NotAnArchive(str(error)) from error
+        if not any(is_there(home / DOCUMENT) for home in self.homes):
+            raise NotAnArchive(
+                f"{root} holds no archive: no {DOCUMENT} in it, in its folders, or in {EXPERIMENTS}/"
+                " (symbolic links are not followed)"
+            )
+        if is_folder(root / EXPERIMENTS) and not (root / MANIFEST).is_file():
             notes.warn(f"{root} has no {MANIFEST}: its export did not end, or it was put together by hand")
+        self._notes = notes
 
     def scan(self, kind: str, parents: Sequence[Record]) -> Scan:
         return _Scan(self._experiments() if kind == "experiment" else self._runs(parents))
@@ -59,25 +81,33 @@ class ArchiveSource:
             yield reader.call()
 
     async def with_files(self, batch: Sequence[Record]) -> list[Record]:
-        return [record for record in batch if (self.root / record.place / "artifacts").is_dir() or _listed(record)]
+        return [record for record in batch if self._may_have_files(record)]
+
+    def _may_have_files(self, record: Record) -> bool:
+        listed = _kept(record, "files") or _is_partial(record)
+        return bool(listed) or is_there(self.root / record.place / "artifacts")
 
     async def files(self, record: Record) -> AsyncIterator[list[Record]]:
-        listed = _listed(record)
-        yield [
-            Record(Ref("artifact", str(one["path"]), record.ref), one, str(one["path"]), place, error)
-            for one, place, error in (self._own(record, listed) if listed is not None else self._walked(record))
-        ]
+        listed = _kept(record, "files")
+        found = self._walked(record) if listed is None else self._own(record, listed)
+        yield [self._file(record, *one) for one in found]
+        if _is_partial(record):
+            reason = "the export of this run failed: not all of its artifacts may be there"
+            yield [Record(Ref("artifact", "*", record.ref), {}, "all artifacts of the run", error=ArchiveError(reason))]
 
     def open(self, record: Record, file: Record) -> Body:
-        path, digest = self.root / file.place, str(file.doc.get("sha256") or "")
-        return Body(lambda: _opened(path, int(file.doc["size"]), digest), int(file.doc["size"]))
+        path, size = self.root / file.place, file.doc["size"]
+        return Body(lambda: _opened(path, size, file.doc["sha256"]), size)
 
     async def uncarried(self, parents: Sequence[Record], whole: bool) -> list[Outcome]:
-        reason = "amigrate does not carry this kind yet"
         outcomes = []
         for folder, label in OTHERS.items():
-            homes = [self.root, *self.homes]
-            number = sum(_count_folders(home / folder) for home in homes)
+            reason, number = "amigrate does not carry this kind yet", 0
+            for home in dict.fromkeys([self.root, *self.homes]):
+                try:
+                    number += _count_folders(home / folder)
+                except ArchiveError as error:
+                    reason, number = f"could not be counted: {error}", number + 1
             if number:
                 outcomes.append(Outcome(Ref(label, "*"), Status.LEFT_BEHIND, reason=reason, name=label, count=number))
         return outcomes
@@ -85,8 +115,34 @@ class ArchiveSource:
     # ---- experiments and runs -----------------------------------------------------------------------------------
 
     def _experiments(self) -> Iterator[list[Record]]:
+        beside, taken = {home.name for home in self.homes}, set[str]()
+        names: dict[str, str] = {}
         for home in self.homes:
-            yield [self._decoded("experiment", home / DOCUMENT, None)]
+            record = _claimed(self._decoded("experiment", home / DOCUMENT, None), home, beside, taken)
+            if not record.error and record.name in names:
+                reason = f"experiment {names[record.name]} of this archive has the same name: import it alone, renamed"
+                record = replace(record, error=ArchiveError(reason))
+            names.setdefault(record.name, record.ref.id)
+            yield [_with_runs(record, home) if record.error else record]
+        lost = self._lost_experiments(taken | beside)
+        if lost:
+            yield lost
+
+    def _lost_experiments(self, seen: Collection[str]) -> list[Record]:
+        """What the index lists and is not there: by id where it was exported, by name where that had failed."""
+        base = base_of(self.root)
+        if barred(self.root, base / INDEX) or is_there(self.root / DOCUMENT):
+            return []
+        try:
+            listed, failed = _indexed(document.read(base / INDEX))
+        except (ArchiveError, ValueError) as error:
+            self._notes.warn(f"{base / INDEX} cannot be used, so missing experiments go unnoticed: {error}")
+            return []
+        gone = ArchiveError(f"listed in {INDEX}, but its folder is missing")
+        return [
+            *(Record(Ref("experiment", own), {}, name, error=gone) for own, name in listed.items() if own not in seen),
+            *(Record(Ref("experiment", name), {}, name, error=ArchiveError(EXPORT_FAILED)) for name in failed),
+        ]
 
     def _runs(self, parents: Sequence[Record]) -> Iterator[list[Record]]:
         page: list[Record] = []
@@ -100,48 +156,61 @@ class ArchiveSource:
             yield page
 
     def _runs_of(self, parent: Record) -> Iterator[Record]:
-        home = self.root / parent.place
-        seen = set()
-        for folder in _run_folders(home):
-            record = self._decoded("run", folder / "run.json", parent.ref)
-            seen |= {record.ref.id, folder.name}
+        expected, failed = _kept(parent, "runs"), set(_kept(parent, "failed"))
+        missing = "listed in experiment.json, but its folder is missing"
+        try:
+            folders = run_folders(self.root / parent.place)
+        except ArchiveError as error:
+            folders, missing, expected = [], str(error), expected or ["*"]
+        beside, taken = {folder.name for folder in folders}, set[str]()
+        for folder in folders:
+            record = _claimed(self._decoded("run", folder / RUN, parent.ref), folder, beside, taken)
+            if record.ref.id in failed and not record.error:
+                record.doc["archive"]["partial"] = True
             yield record
-        for run_id, reason in _expected(parent.doc):
-            if run_id not in seen:
+        for run_id in dict.fromkeys([*expected, *sorted(failed)]):
+            if run_id not in taken and run_id not in beside:
+                reason = EXPORT_FAILED if run_id in failed else missing
                 yield Record(Ref("run", run_id, parent.ref), {}, error=ArchiveError(reason))
 
     def _decoded(self, kind: str, path: Path, parent: Ref | None) -> Record:
+        """What a document holds; its record has no name where it cannot be read."""
         place = str(path.parent.relative_to(self.root))
+        error = barred(self.root, path)
         try:
-            read = document.read(path)
-            record = self._shapes[kind].decode(read, path.parent.name, parent)
-            doc = {**record.doc, "archive": {"info": read.get("info") or {}, "runs": _run_ids(read)}}
-            return Record(record.ref, doc, record.name, place)
-        except ArchiveError as error:
-            return Record(Ref(kind, path.parent.name, parent), {}, path.parent.name, place, error)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"{path} has not the shape of a document of this kind: {type(error).__name__} {error}"
-            return Record(Ref(kind, path.parent.name, parent), {}, path.parent.name, place, ArchiveError(reason))
+            if error is None:
+                read = document.read(path)
+                record = self._shapes[kind].decode(read, printable(path.parent.name), parent)
+                return Record(record.ref, {**record.doc, "archive": _archived(read)}, record.name, place)
+        except ArchiveError as damage:
+            error = damage
+        except document.DAMAGE as damage:
+            error = ArchiveError(f"{path} is not as it should be: {damage}")
+        return Record(Ref(kind, printable(path.parent.name), parent), {}, "", place, error)
 
     # ---- files --------------------------------------------------------------------------------------------------
 
-    def _own(self, record: Record, listed: Sequence[Doc]) -> Iterator[FoundFile]:
+    def _file(self, record: Record, name: str, path: Path, error: AmigrateError | None, digest: str) -> Record:
+        doc = {"path": name, "size": 0 if error else path.lstat().st_size, "sha256": digest}
+        return Record(Ref("artifact", name, record.ref), doc, name, str(path.relative_to(self.root)), error)
+
+    def _own(self, record: Record, listed: Mapping[str, Doc]) -> Iterator[FoundFile]:
         """Files that the document lists; each must be there with its size."""
-        for one in listed:
-            place = Path(record.place, "artifacts", *map(escape, str(one["path"]).split("/")))
-            error = _wrong(self.root / place, int(one["size"]))
-            yield one, str(place), error
+        home = self.root / record.place
+        for name, noted in listed.items():
+            path = Path(home, "artifacts", *map(escape, name.split("/")))
+            yield name, path, _wrong(home, path, noted["size"]), noted["sha256"]
 
     def _walked(self, record: Record) -> Iterator[FoundFile]:
-        """Files on the disk, where no list says what should be there. Links are not followed."""
+        """Files on the disk, where no list says what should be there."""
         base = self.root / record.place / "artifacts"
-        for folder, folders, names in os.walk(base):
-            folders.sort()
-            for name in sorted([*names, *(one for one in folders if Path(folder, one).is_symlink())]):
-                path = Path(folder, name)
-                doc = {"path": path.relative_to(base).as_posix(), "size": path.lstat().st_size}
-                error = LINK if path.is_symlink() else None
-                yield doc, str(path.relative_to(self.root)), error
+        if not is_there(base):
+            return
+        for path, error in walked(base):
+            name = path.relative_to(base).as_posix()
+            if printable(name) != name:
+                error = error or ArchiveError("its name is not UTF-8, so no server takes it")
+            yield printable(name), path, error, ""
 
 
 class _Scan:
@@ -190,7 +259,7 @@ class _PointReader:
             if not keys:
                 continue
             try:
-                yield from self._run(root / record.place / "run.json", record, keys)
+                yield from self._run(root / record.place / RUN, record, keys)
             except ArchiveError as error:
                 yield Rows(record.ref, keys[0], [], error=str(error))
 
@@ -200,7 +269,7 @@ class _PointReader:
             counts[key] = counts.get(key, 0) + len(points)
             yield Rows(record.ref, key, points)
         for key, count in counts.items():
-            expected = ((record.doc["archive"]["info"].get("series") or {}).get(key) or {}).get("points", count)
+            expected = _kept(record, "points").get(key, count)
             if count != expected:
                 raise ArchiveError(f"{path} holds {count} points of '{key}' instead of {expected}")
             yield Rows(record.ref, key, [], total=count)
@@ -218,63 +287,96 @@ class _PointCall:
         return self._reader.take()
 
 
-def _experiment_folders(root: Path) -> Iterator[Path]:
-    """The folders of experiments in an archive, in the order of their ids."""
-    if (root / DOCUMENT).is_file():
-        yield root
-        return
-    base = root / EXPERIMENTS if (root / EXPERIMENTS).is_dir() else root
-    if not base.is_dir():
-        return
-    folders = [one for one in base.iterdir() if one.is_dir() and (one / DOCUMENT).is_file()]
-    yield from sorted(folders, key=lambda one: (len(one.name), one.name))
+# ---- what documents say of the archive --------------------------------------------------------------------------
 
 
-def _run_folders(home: Path) -> Iterator[Path]:
-    """The folders of an experiment's runs: below `runs/`, or before October 2025 beside its document."""
-    nested = home / "runs"
-    if nested.is_dir():
-        yield from sorted(one for one in nested.iterdir() if one.is_dir() and not one.is_symlink())
-    for one in sorted(home.iterdir()):
-        if one.is_dir() and not one.is_symlink() and (one / "run.json").is_file():
-            yield one
+def _archived(read: Doc) -> Doc:
+    """What a document says of its own archive: runs, files, numbers of points. Raises `ValueError`.
+
+    Before December 2022 the runs of an experiment were listed in `export_info`.
+    """
+    outer, inner = mapping(read.get("export_info"), "export_info"), read.get("mlflow")
+    info = mapping(read.get("info"), "info") if inner is not None else outer
+    runs = mapping(inner, "mlflow").get("runs") if inner is not None else outer.get("ok_runs")
+    series = mapping(info.get("series"), "info.series")
+    return {
+        "runs": _ids(runs, "runs"),
+        "failed": _ids(info.get("failed_runs"), "failed_runs"),
+        "files": None if info.get("artifacts") is None else _files(info["artifacts"]),
+        "points": {key: whole(mapping(one, key).get("points"), f"points of '{key}'") for key, one in series.items()},
+    }
 
 
-def _expected(doc: Doc) -> Iterator[tuple[str, str]]:
-    """The runs that an experiment's document names, with what to say where one is not there."""
-    kept = doc.get("archive") or {}
-    for run_id in kept.get("runs") or []:
-        yield run_id, "listed in experiment.json, but its folder is missing"
-    for run_id in (kept.get("info") or {}).get("failed_runs") or []:
-        yield str(run_id), "its export failed, so it is not in the archive"
+def _ids(value: object, what: str) -> list[str]:
+    ids = [identity(one, f"an id in {what}") for one in items(value, what)]
+    if not all(ids):
+        raise ValueError(f"an id in {what} is empty")
+    return ids
 
 
-def _run_ids(read: Doc) -> list[str]:
-    runs = (read.get("mlflow") or {}).get("runs") if isinstance(read.get("mlflow"), dict) else None
-    return [str(one) for one in runs] if isinstance(runs, list) else []
+def _files(value: object) -> dict[str, Doc]:
+    """Path to size and checksum. A size may be anything here: it is not the file's then."""
+    listed = [mapping(one, "an item of info.artifacts") for one in items(value, "info.artifacts")]
+    return {
+        text(one.get("path"), "the path of a file"): {
+            "size": one.get("size"),
+            "sha256": text(one.get("sha256") or "", "the sha256 of a file"),
+        }
+        for one in listed
+    }
 
 
-def _listed(record: Record) -> list[Doc] | None:
-    listed = record.doc["archive"]["info"].get("artifacts")
-    return listed if isinstance(listed, list) else None
+def _indexed(read: Doc) -> tuple[dict[str, str], list[str]]:
+    """The experiments that an index lists, id to name, and the names that it has no id for: their export failed."""
+    listed = items(mapping(read.get("mlflow", read), "mlflow").get("experiments"), "experiments")
+    names = {
+        identity(mapping(one, "an experiment").get("id"), "an id"): text(one.get("name"), "a name") for one in listed
+    }
+    asked = items(mapping(read.get("info"), "info").get("experiment_names"), "experiment_names")
+    known = {*names, *names.values()}
+    return names, [text(name, "a name") for name in dict.fromkeys(asked) if name not in known]
 
 
-def _wrong(path: Path, size: int) -> AmigrateError | None:
+def _kept(record: Record, what: str) -> Any:
+    return record.doc["archive"][what]
+
+
+def _is_partial(record: Record) -> bool:
+    """True for a run that lies in the archive although its export failed."""
+    return bool(record.doc["archive"].get("partial"))
+
+
+def _claimed(record: Record, folder: Path, beside: Collection[str], taken: set[str]) -> Record:
+    """The record under an id that no other one has: of two that claim one id, the one whose folder is called so."""
+    own = record.ref.id
+    is_other = own != folder.name and own in beside
+    if own not in taken and (record.error or not is_other):
+        taken.add(own)
+        return record
+    name = printable(folder.name)
+    ref = replace(record.ref, id=name if name not in taken else f"{folder.parent.name}/{name}")
+    taken.add(ref.id)
+    return replace(record, ref=ref, error=record.error or ArchiveError(f"another folder holds the same id {own}"))
+
+
+def _with_runs(record: Record, home: Path) -> Record:
+    """An experiment that cannot be moved takes its runs along: say how many."""
     try:
-        found = path.lstat()
-    except OSError:
-        return ArchiveError("the file is missing in the archive")
-    if path.is_symlink():
-        return LINK
-    if found.st_size != size:
-        return ArchiveError(f"the file has {found.st_size} bytes in the archive instead of {size}")
-    return None
+        number = len(run_folders(home)) if is_folder(home) else 0
+    except ArchiveError:
+        return record
+    return replace(record, error=ArchiveError(f"{record.error}; its runs ({number}) stay too")) if number else record
+
+
+def _wrong(home: Path, path: Path, size: object) -> AmigrateError | None:
+    error = barred(home, path)
+    if error is None and (found := path.lstat().st_size) != size:
+        return ArchiveError(f"the file has {found} bytes in the archive instead of {size}")
+    return error
 
 
 def _count_folders(path: Path) -> int:
-    if not path.is_dir() or path.name == PRIVATE:
-        return 0
-    return sum(1 for one in path.iterdir() if one.is_dir())
+    return sum(1 for one in entries(path) if is_folder(one)) if is_folder(path) else 0
 
 
 @asynccontextmanager
@@ -287,7 +389,7 @@ async def _opened(path: Path, size: int, digest: str) -> AsyncIterator[Stream]:
     async def chunks() -> AsyncIterator[bytes]:
         """One chunk late, so that a file with a wrong checksum never arrives whole."""
         hashed, held = hashlib.sha256(), b""
-        while data := file.read(READ):
+        while data := _read(file, path):
             hashed.update(data)
             if held:
                 yield held
@@ -299,3 +401,10 @@ async def _opened(path: Path, size: int, digest: str) -> AsyncIterator[Stream]:
 
     with file:
         yield Stream(chunks(), size)
+
+
+def _read(file: IO[bytes], path: Path) -> bytes:
+    try:
+        return file.read(READ)
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be read: {error.strerror or error}") from error

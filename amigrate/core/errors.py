@@ -61,6 +61,10 @@ class DiskError(CannotContinue):
 class ArchiveError(AmigrateError):
     """One document or one file of an archive is missing or damaged."""
 
+    def __str__(self) -> str:
+        """Names on disk and damaged texts may hold what is no character."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode()
+
 
 class Unresolved(AmigrateError):
     """A reference names an object that has no new id yet."""

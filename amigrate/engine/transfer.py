@@ -136,9 +136,10 @@ class Transfer:
         kind = self._kinds["experiment"]
         self._stats.listed["experiment"] += len(records)
         for record in records:
-            if record.error:
+            wanted = request.wants(record)
+            if record.error and (wanted or not record.name):  # One without a name may be what is asked for.
                 ended.append(_lost(record, record.error))
-            elif not request.wants(record):
+            elif not wanted:
                 ended.append(_outcome(record, Status.EXCLUDED, "not asked for"))
             elif reason := kind.excluded(record, request.deleted):
                 ended.append(_outcome(record, Status.EXCLUDED, reason))

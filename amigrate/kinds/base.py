@@ -15,6 +15,7 @@ from amigrate.core.ports import Ids, Names, RowCall, Scan
 RESTORE_EXPERIMENT = Endpoint("POST", f"{V2}/experiments/restore", Work.WRITE)
 PROVENANCE = "amigrate."
 SOURCE_TAGS = "mlflow_exim."
+STAGES = ("active", "deleted")
 
 
 class Index(Protocol):
@@ -98,7 +99,10 @@ class Kind:
         return {}
 
     def decode(self, document: Doc, ref_id: str, parent: Ref | None) -> Record:
-        """The record in a document (its `system`, `info`, `mlflow`), of any generation."""
+        """The record in a document (its `system`, `info`, `mlflow`), of any generation.
+
+        Raises `ValueError` where the document is not as it should be: nothing of it may surprise anybody later.
+        """
         return Record(Ref(self.name, ref_id, parent), document.get("mlflow") or {})
 
     def match(self, record: Record) -> str:

@@ -16,7 +16,8 @@ from amigrate.core import codec
 from amigrate.core.errors import Conflict, Rejected
 from amigrate.core.model import Deferred, Doc, Found, Record, Ref, Stage
 from amigrate.core.ports import Ids, Names, Scan
-from amigrate.kinds.base import Kind, Target, content_tags, pairs, tag_list, tags_of
+from amigrate.core.typed import identity, mapping, text, texts, whole, word
+from amigrate.kinds.base import STAGES, Kind, Target, content_tags, tag_list, tags_of
 from amigrate.kinds.source_tags import experiment_source_tags
 
 CREATE = Endpoint("POST", f"{V2}/experiments/create", Work.WRITE)
@@ -63,10 +64,15 @@ class Experiment(Kind):
         return {"experiment": {**record.doc, "tags": dict(sorted(tags_of(record.doc).items()))}}
 
     def decode(self, document: Doc, ref_id: str, parent: Ref | None) -> Record:
-        doc = dict((document.get("mlflow") or document).get("experiment") or {})
-        doc["tags"] = tag_list(pairs(doc.get("tags")))
-        identity = str(doc.get("experiment_id") or ref_id)
-        return Record(Ref(self.name, identity), doc, str(doc.get("name") or identity))
+        doc = dict(mapping(mapping(document.get("mlflow", document), "mlflow").get("experiment"), "experiment"))
+        doc["name"] = text(doc.get("name") or None, "experiment.name")
+        doc["tags"] = tag_list(texts(doc.get("tags"), "experiment.tags"))
+        doc["lifecycle_stage"] = word(doc.get("lifecycle_stage") or "active", "experiment.lifecycle_stage", STAGES)
+        for field in ("creation_time", "last_update_time"):
+            if doc.get(field) is not None:
+                doc[field] = whole(doc[field], f"experiment.{field}")
+        own = identity(doc.get("experiment_id"), "experiment.experiment_id") or ref_id
+        return Record(Ref(self.name, own), doc, doc["name"])
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
         return ExperimentScan(api)

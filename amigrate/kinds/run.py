@@ -181,7 +181,8 @@ class Run(Kind):
         body = {
             "experiment_id": experiment,
             "user_id": info.get("user_id", ""),
-            "run_name": tags.get("mlflow.runName") or info.get("run_name", ""),
+            # Without a name the server would invent one.
+            "run_name": tags.get("mlflow.runName") or info.get("run_name") or record.ref.id,
             "start_time": info.get("start_time") or 0,
             "tags": tag_list(tags),
         }

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from amigrate.core import codec
 from amigrate.core.model import Doc, Record, Ref
 from amigrate.core.ports import Ids, Names
-from amigrate.kinds.base import PROVENANCE, SOURCE_TAGS, content_tags, pairs, tag_list
+from amigrate.core.typed import identity, items, mapping, text, texts, whole, word
+from amigrate.kinds.base import PROVENANCE, SOURCE_TAGS, STAGES, content_tags, pairs, tag_list
 
 SOURCE_RUN = f"{PROVENANCE}source_run_id"
 HISTORY_TAG = "mlflow.log-model.history"
@@ -23,6 +24,13 @@ ID_TAGS = ("mlflow.parentRunId", "mlflow.rootRunId", HISTORY_TAG)
 RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
 RUN_ID_BYTES = re.compile(rb"\b[0-9a-f]{32}\b")
 ENDED = ("FINISHED", "FAILED", "KILLED")
+STATUSES = ("RUNNING", "SCHEDULED", *ENDED)
+INFO: dict[str, Callable[[Any, str], Any]] = {
+    **dict.fromkeys(("run_id", "run_uuid", "experiment_id"), identity),
+    **dict.fromkeys(("user_id", "run_name"), text),
+    **dict.fromkeys(("start_time", "end_time"), whole),
+}
+DATASET = ("name", "digest", "source_type", "source", "schema", "profile")
 COMPARED = ("run_name", "user_id", "status", "start_time", "end_time", "lifecycle_stage")
 """Fields of `info` that must be equal everywhere."""
 
@@ -187,25 +195,49 @@ def encode(record: Record) -> Doc:
 def decode(document: Doc, ref_id: str, parent: Ref | None) -> Record:
     """The record of a `run.json` of any generation; `metrics` maps each key to its latest point, where it is known.
 
-    Before December 2022 there was no envelope; `inputs` was missing, a list, then a mapping.
+    Before December 2022 there was no envelope; `inputs` was missing, a list, then a mapping. Raises `ValueError`.
     """
-    run = document.get("mlflow") or document
-    noted = (document.get("info") or {}).get("series") or {}
-    info = {key: value for key, value in run["info"].items() if not key.startswith("_") and value is not None}
+    run = mapping(document.get("mlflow", document), "mlflow")
+    noted = mapping(mapping(document.get("info"), "info").get("series"), "info.series")
+    info = _info(mapping(run.get("info"), "info"))
     inputs = run.get("inputs") or {}
-    datasets = inputs if isinstance(inputs, list) else inputs.get("dataset_inputs") or []
-    metrics = [{"key": key, **(noted.get(key) or {})} for key in run.get("metrics") or {}]
+    datasets = inputs if isinstance(inputs, list) else mapping(inputs, "inputs").get("dataset_inputs")
     doc = {
         "info": info,
         "data": {
-            "params": tag_list(pairs(run.get("params"))),
-            "tags": tag_list(pairs(run.get("tags"))),
-            "metrics": metrics,
+            "params": tag_list(texts(run.get("params"), "params")),
+            "tags": tag_list(texts(run.get("tags"), "tags")),
+            "metrics": [{"key": key, **_latest(noted.get(key))} for key in mapping(run.get("metrics"), "metrics")],
         },
-        "inputs": {"dataset_inputs": [{**item, "tags": tag_list(pairs(item.get("tags")))} for item in datasets]},
+        "inputs": {"dataset_inputs": [_input(mapping(one, "an input")) for one in items(datasets, "inputs")]},
     }
-    identity = str(info.get("run_id") or info.get("run_uuid") or ref_id)
-    return Record(Ref("run", identity, parent), doc, str(info.get("run_name") or ""))
+    own = info.get("run_id") or info.get("run_uuid") or ref_id
+    return Record(Ref("run", own, parent), doc, info.get("run_name", ""))
+
+
+def _info(given: Doc) -> Doc:
+    """`info` with every field as the server takes it; what another writer added to it beside."""
+    info = {key: value for key, value in given.items() if not key.startswith("_") and value is not None}
+    for field, taken in INFO.items():
+        if field in info:
+            info[field] = taken(info[field], f"info.{field}")
+    info["status"] = word(info.get("status"), "info.status", STATUSES)
+    info["lifecycle_stage"] = word(info.get("lifecycle_stage", "active"), "info.lifecycle_stage", STAGES)
+    return info
+
+
+def _latest(noted: Any) -> Doc:
+    """Where the latest point of a series lies, as far as the document tells."""
+    told = mapping(noted, "info.series")
+    return {field: whole(told[field], f"info.series.{field}") for field in ("timestamp", "step") if field in told}
+
+
+def _input(given: Doc) -> Doc:
+    dataset = mapping(given.get("dataset"), "a dataset")
+    told = {field: text(dataset[field], f"dataset.{field}") for field in DATASET if dataset.get(field) is not None}
+    if not (told.get("name") and told.get("digest")):
+        raise ValueError("a dataset has no name or no digest")
+    return {"dataset": told, "tags": tag_list(texts(given.get("tags"), "tags of an input"))}
 
 
 def metric_json(key: str, value: float, timestamp: int, step: int) -> dict[str, Any]:

@@ -41,13 +41,17 @@ def _named(tags: list[Doc], group: str, fields: Doc) -> dict[str, str]:
     return named | {f"{PREFIX}.{group}.{key}": str(value) for key, value in fields.items() if value is not None}
 
 
-def _readable(fields: Doc, names: tuple[str, ...]) -> dict[str, str]:
+def _readable(fields: Doc, names: tuple[str, ...]) -> dict[str, str | None]:
     """Times in UTC beside their milliseconds, as `_<name>`."""
     return {f"_{name}": _utc(fields[name]) for name in names if fields.get(name) is not None}
 
 
-def _utc(milliseconds: Any) -> str:
-    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def _utc(milliseconds: Any) -> str | None:
+    """None for a number that lies in no year of the calendar."""
+    try:
+        return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _fit(record: Record, tags: dict[str, str], limit: int, notes: Notes) -> dict[str, str]:
