@@ -76,6 +76,15 @@ def test_every_kind_is_named_and_ordered() -> None:
         assert kind.parent is None or kind.parent in REGISTRY
 
 
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+def test_every_kind_has_a_sample(kind: str) -> None:
+    """What is carried is tested: see `tests/contract/test_kinds.py`."""
+    path = Path(__file__).parent / "kinds" / f"{kind}.py"
+    assert path.is_file(), f"the kind '{kind}' has no sample: write {path.name} beside the others in tests/kinds"
+    made = {node.name for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)}
+    assert {"seed", "mutate"} <= made
+
+
 def test_only_the_codec_speaks_json() -> None:
     """orjson writes NaN as null and json writes it bare: one module knows when to use which."""
     speakers = {

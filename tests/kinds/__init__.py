@@ -1,0 +1,45 @@
+"""One sample per kind: a module of the kind's name that can make an object of it, and can change it.
+
+`tests/contract/test_kinds.py` asks of every kind that its sample survives the way through an archive, and that a
+comparison notices the change. A kind without a sample fails `tests/test_architecture.py`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from tests.rest import Rest
+
+
+class Sample(Protocol):
+    """What such a module holds."""
+
+    def seed(self, rest: Rest, name: str) -> None:
+        """Make an object with everything that the kind can carry, in an experiment of this name."""
+        ...
+
+    def mutate(self, rest: Rest, name: str) -> None:
+        """Change one thing of that object, or of its copy on another server."""
+        ...
+
+
+def sample(kind: str) -> Sample:
+    """The sample of a kind."""
+    return cast(Sample, import_module(f"tests.kinds.{kind}"))
+
+
+def new_experiment(rest: Rest, name: str) -> str:
+    """An experiment for objects that need one; returns its id."""
+    return str(rest.post("experiments/create", {"name": name})["experiment_id"])
+
+
+def experiment_of(rest: Rest, name: str) -> str:
+    """The id of an experiment."""
+    return str(rest.get("experiments/get-by-name", {"experiment_name": name})["experiment"]["experiment_id"])
+
+
+def run_of(rest: Rest, name: str) -> dict[str, Any]:
+    """The `info` of the only run in an experiment."""
+    (run,) = rest.post("runs/search", {"experiment_ids": [experiment_of(rest, name)]})["runs"]
+    return dict(run["info"])
