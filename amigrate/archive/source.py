@@ -73,7 +73,9 @@ class ArchiveSource:
         self._notes = notes
 
     def scan(self, kind: str, parents: Sequence[Record]) -> Scan:
-        return _Scan(self._experiments() if kind == "experiment" else self._runs(parents))
+        if kind == "experiment":
+            return _Scan(self._experiments(), len(self.homes))
+        return _Scan(self._runs(parents), sum(len(parent.doc["archive"]["runs"]) for parent in parents))
 
     async def rows(self, kind: str, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         reader = _PointReader(self.root, batch)
@@ -216,8 +218,12 @@ class ArchiveSource:
 class _Scan:
     """A listing of a folder that nobody writes to."""
 
-    def __init__(self, pages: Iterator[list[Record]]) -> None:
+    def __init__(self, pages: Iterator[list[Record]], size: int) -> None:
         self._pages = pages
+        self._size = size
+
+    async def size(self) -> int | None:
+        return self._size or None
 
     async def pages(self) -> AsyncIterator[list[Record]]:
         for page in self._pages:

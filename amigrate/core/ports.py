@@ -68,6 +68,10 @@ class Scan(Protocol):
         """Pages of records; a record may be shown more than once."""
         ...
 
+    async def size(self) -> int | None:
+        """About how many records there will be, to tell how much time is left; None where that cannot be had."""
+        ...
+
     def again(self) -> AsyncIterator[list[Record]]:
         """What came, or went on, since `pages` ended. Pages as above; empty where nothing did."""
         ...

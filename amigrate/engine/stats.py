@@ -34,6 +34,10 @@ class Stats:
     bytes: int = 0
     total_experiments: int = 0
     ended_experiments: int = 0
+    sized_experiments: int = 0
+    """Experiments whose runs have been counted, roughly."""
+    expected_runs: int = 0
+    """About how many runs those have."""
     source: Requests = field(default_factory=Requests)
     sink: Requests = field(default_factory=Requests)
     notes: Notes = field(default_factory=Notes)
@@ -42,6 +46,13 @@ class Stats:
     def seconds(self) -> float:
         """How long the command has run, or ran."""
         return (self.ended or time.monotonic()) - self.started
+
+    def share(self) -> float:
+        """About how much of the runs is done, from 0 to 1; those of experiments not yet looked at are guessed."""
+        if not self.expected_runs or not self.sized_experiments:
+            return self.ended_experiments / max(self.total_experiments, 1)
+        expected = self.expected_runs / self.sized_experiments * max(self.total_experiments, self.sized_experiments)
+        return min(self.finished("run") / expected, 1.0)
 
     def finished(self, kind: str) -> int:
         """Objects of a kind that have an outcome."""

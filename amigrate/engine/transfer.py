@@ -154,6 +154,7 @@ class Transfer:
         tasks = await self._begin(group)
         ready = [task.record for task in tasks]
         scan = self._source.scan("run", ready)
+        await self._size(scan, len(ready))
         unlisted = await self._walk(scan.pages(), request) if ready else None
         for task in tasks:
             if unlisted is not None:
@@ -163,6 +164,18 @@ class Transfer:
         self._stats.ended_experiments += len(group)
         self._journal.forget_cache()
         return ready, scan
+
+    async def _size(self, scan: Scan, experiments: int) -> None:
+        """How much there will be, for the display only: where it cannot be told, nothing is lost."""
+        try:
+            runs = await scan.size() if experiments else None
+        except CannotContinue:
+            raise
+        except AmigrateError:
+            return
+        if runs is not None:
+            self._stats.expected_runs += runs
+            self._stats.sized_experiments += experiments
 
     async def _commit_parent(self, task: Task) -> None:
         try:

@@ -155,6 +155,10 @@ class ExperimentScan:
             self._seen.update(record.ref.id for record in page)
             yield page
 
+    async def size(self) -> int | None:
+        """Not worth a request: one page holds most servers."""
+        return None
+
     async def again(self) -> AsyncIterator[list[Record]]:
         async for page in experiment_pages(self._api):
             new = [record for record in page if record.ref.id not in self._seen]

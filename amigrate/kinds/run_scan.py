@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from amigrate.client.api import V2, Api, Endpoint
 from amigrate.core import codec
-from amigrate.core.errors import TooLarge, Transient
+from amigrate.core.errors import Rejected, TooLarge, Transient, Unsupported
 from amigrate.core.model import Doc, Record
 from amigrate.kinds import run_document
 
@@ -55,6 +55,19 @@ class RunScan:
                 continue
         raise Transient("runs keep disappearing from the source while they are listed; try again later")
 
+    async def size(self) -> int | None:
+        """To within an eighth, from a few tiny requests for the run at some place; one request up to 100 runs."""
+        least, most = 0, FIRST_PAGE
+        try:
+            while await self._any_from(most):
+                least, most = most, 4 * most
+            while least and most - least > least / 8:
+                middle = (least + most) // 2
+                least, most = (middle, most) if await self._any_from(middle) else (least, middle)
+        except (Rejected, Unsupported):  # A store whose page tokens are no offsets.
+            return None
+        return (least + most) // 2
+
     async def again(self) -> AsyncIterator[list[Record]]:
         """Runs that had not ended are read again; where there are more runs than were listed, all are listed again."""
         unsettled = sorted(self._unsettled)
@@ -73,6 +86,11 @@ class RunScan:
             return True
         answer = await self._api.call(SEARCH, self._body({"max_results": 2, **_from(self._count - 1)}))
         return [run["info"]["run_id"] for run in answer.get("runs") or []] != [self._last]
+
+    async def _any_from(self, offset: int) -> bool:
+        """Whether there is a run at this place of the listing."""
+        answer = await self._api.call(SEARCH, self._body({"max_results": 1, **_from(offset)}))
+        return bool(answer.get("runs"))
 
     async def _search(self, extra: Doc) -> AsyncIterator[list[Record]]:
         size, offset, token, last = FIRST_PAGE, 0, "", ""

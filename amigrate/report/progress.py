@@ -69,16 +69,13 @@ def line(stats: Stats) -> str:
 
 def picture(stats: Stats) -> Group:
     """Progress as a bar and a line."""
-    share = stats.ended_experiments / stats.total_experiments if stats.total_experiments else 0.0
-    return Group(ProgressBar(total=1.0, completed=share, width=40), Text(line(stats)))
+    return Group(ProgressBar(total=1.0, completed=stats.share(), width=40), Text(line(stats)))
 
 
 def time_left(stats: Stats) -> float | None:
-    """Seconds left, by the share of experiments that are done; None while that says nothing yet."""
-    if not stats.ended_experiments or stats.ended_experiments >= stats.total_experiments:
-        return None
-    share = stats.ended_experiments / stats.total_experiments
-    return stats.seconds * (1 - share) / share
+    """Seconds left, by the share of runs that are done; None while that says nothing yet."""
+    share = stats.share()
+    return stats.seconds * (1 - share) / share if 0.01 <= share < 1 else None
 
 
 def duration(seconds: float) -> str:

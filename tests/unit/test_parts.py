@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import math
+import time
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -18,13 +19,14 @@ from amigrate.archive.layout import escape, unescape
 from amigrate.archive.spool import Spool
 from amigrate.artifacts.names import refusal
 from amigrate.core.errors import NoServer, Rejected, Transient
-from amigrate.core.model import Record, Ref, Rows
+from amigrate.core.model import Record, Ref, Rows, Status
 from amigrate.core.ports import Work
 from amigrate.engine.budget import ByteBudget
 from amigrate.engine.gather import Gather
 from amigrate.engine.guard import AdaptiveGuard
 from amigrate.engine.limiter import Limiter
-from amigrate.engine.stats import Requests
+from amigrate.engine.stats import Requests, Stats
+from amigrate.report.progress import time_left
 
 RUN = Record(Ref("run", "r", Ref("experiment", "1")), {})
 
@@ -141,6 +143,19 @@ def test_connections_that_break_again_and_again_are_overload_and_single_ones_are
     for _ in range(200):
         limiter.broke(now)
     assert limiter.limit == 4
+
+
+def test_time_left_follows_the_runs_also_of_a_single_experiment() -> None:
+    stats = Stats(started=time.monotonic() - 60, total_experiments=1, sized_experiments=1, expected_runs=400)
+    assert time_left(stats) is None
+    stats.done["run", Status.CREATED] = 100
+    left = time_left(stats)
+    assert left is not None
+    assert 170 < left < 190
+    stats.total_experiments = 2
+    twice = time_left(stats)
+    assert twice is not None
+    assert 400 < twice < 440
 
 
 class Clocked:
