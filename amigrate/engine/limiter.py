@@ -24,6 +24,8 @@ LOSS = 0.04
 HOLD = 6
 """Measurements to rest after a step that brought nothing; doubled each time."""
 LONGEST_HOLD = 48
+DOUBLING = 8
+"""Until a first step brings nothing, limits below this are doubled: a big server should not wait for us."""
 BREAKS = 3
 """Connections that break within a measurement before that can be overload: a few are the network's."""
 BREAKING = 0.25
@@ -60,6 +62,8 @@ class Limiter:
     hold: int = 0
     rest: int = HOLD
     upwards: bool = True
+    starting: bool = True
+    """True until a step brought nothing."""
 
     def __post_init__(self) -> None:
         self.limit = min(self.limit, self.ceiling)
@@ -81,7 +85,7 @@ class Limiter:
             self.window.overloads += 1
             return
         self.limit = max(self.floor, self.limit // 2)
-        self.before = 0
+        self.before, self.starting = 0, False
         self.hold = self.rest
         self.window = Window(now, overloads=1)
 
@@ -108,7 +112,7 @@ class Limiter:
 
     def _step(self, rate: float) -> None:
         """Try the next limit up, or down where up brought nothing the last time."""
-        step = max(1, self.limit // 3)
+        step = self.limit if self.starting and self.limit < DOUBLING else max(1, self.limit // 3)
         wanted = self.limit + step if self.upwards else self.limit - step
         wanted = max(self.floor, min(wanted, self.ceiling))
         if wanted == self.limit:
@@ -125,7 +129,7 @@ class Limiter:
             self.before, self.rest = 0, HOLD
             return
         self.limit, self.before = self.before, 0
-        self.upwards = not self.upwards
+        self.upwards, self.starting = not self.upwards, False
         self._rest()
 
     def _rest(self) -> None:
