@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from amigrate.core.model import Notes
+from amigrate.kinds import REGISTRY
+from amigrate.kinds.source_tags import run_source_tags
 from tests.comparison import Run, Workspace, snapshot
 from tests.conftest import Cli, NewServer
 from tests.servers import MlflowServer
@@ -478,13 +481,25 @@ def test_what_is_no_archive_is_told_in_one_line(
 
 
 def test_a_journal_that_is_a_link_is_not_written_through(ended: Ended, tmp_path: Path) -> None:
-    """The archive's own place for journals leads elsewhere: they are kept in the user's folder then."""
+    """The archive's own place for journals leads elsewhere: they are kept in the user's folder then.
+
+    The folder that the user names may be a link itself.
+    """
     folder, outside = tmp_path / "archive", tmp_path / "outside"
     write(folder / "1" / "experiment.json", experiment("1", "with a linked journal"))
     outside.mkdir()
     (folder / ".amigrate").symlink_to(outside)
+    (tmp_path / "link").symlink_to(folder)
     cli = Confined(tmp_path / "home")
-    done = cli("import-all", "--tracking-uri", ended.target.uri, "--input-dir", folder)
+    done = cli("import-all", "--tracking-uri", ended.target.uri, "--input-dir", tmp_path / "link")
     assert done.returncode == 0, done.stderr
     assert list(outside.iterdir()) == []
     assert list((cli.home / "state").rglob("journal.db"))
+
+
+def test_a_time_beyond_the_calendar_has_no_readable_form() -> None:
+    record = REGISTRY["run"].decode(changed(run("x"), "mlflow.info.start_time", 2**62), "x", None)
+    tags = run_source_tags(record, Notes())
+    assert tags["mlflow_exim.run_info.start_time"] == str(2**62)
+    assert "mlflow_exim.run_info._start_time" not in tags
+    assert tags["mlflow_exim.run_info._end_time"] == "2022-12-05 01:25:01"

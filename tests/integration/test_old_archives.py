@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from amigrate.archive import document as archived
+from amigrate.core.errors import ArchiveError
 from tests.comparison import SOURCE_TAG, DatasetInput, Experiment, Run, snapshot
 from tests.conftest import Cli, NewServer
 from tests.e2e.test_memory import LIMIT, peak
@@ -56,6 +58,22 @@ GENERATIONS = (
 
 DATASET = {"name": "iris", "digest": "aaaa1111", "source_type": "local", "source": '{"uri": "/iris"}', "schema": None}
 USED = {"dataset": DATASET, "tags": [{"key": "mlflow.data.context", "value": "training"}]}
+
+
+POINT = {"value": 1, "timestamp": 1, "step": 1}
+DAMAGED: tuple[object, ...] = (
+    {"loss": 5},
+    {"loss": {"value": 1}},
+    {"loss": [5]},
+    {"loss": [[POINT]]},
+    {"loss": [{**POINT, "value": {"value": 1}}]},
+    {"loss": [{**POINT, "step": [1]}]},
+    {"loss": [{**POINT, "value": None}]},
+    {"loss": [POINT, {"value": 1, "timestamp": 1}]},
+    {"fine": [POINT], "loss": [{**POINT, "timestamp": 1.5}]},
+    {"loss": [{**POINT, "step": 2**63}]},
+    {"loss": [{**POINT, "value": True}]},
+)
 
 
 def write(path: Path, document: Any, **how: Any) -> None:
@@ -275,6 +293,41 @@ def test_other_kinds_are_counted_once(target: MlflowServer, cli: Cli, tmp_path: 
         write(tmp_path / "logged_models" / model / "logged_model.json", document(era, None, {"model_id": model}))
     told = imported(cli, target, tmp_path, "--experiment-name", "models", command="import-experiment")
     assert [(loss["kind"], loss["count"]) for loss in told["losses"]] == [("logged-models", 2)]
+
+
+@pytest.mark.parametrize("era", GENERATIONS, ids=lambda era: era.name)
+def test_a_document_reads_alike_whole_and_in_pieces(
+    era: Generation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder_of(build(tmp_path, era), era, PARENT) / "run.json"
+
+    def both() -> str:
+        return repr((archived.read(path), sorted(archived.points(path))))
+
+    whole = both()
+    assert "nan" in whole
+    monkeypatch.setattr(archived, "WHOLE", 0)
+    assert both() == whole
+
+
+@pytest.mark.parametrize("limit", [archived.WHOLE, 0], ids=["whole", "in pieces"])
+@pytest.mark.parametrize("metrics", DAMAGED, ids=repr)
+def test_damaged_points_are_refused_whole_and_in_pieces(
+    metrics: object, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archived, "WHOLE", limit)
+    write(tmp_path / "run.json", {"mlflow": {"info": {}, "metrics": metrics, "params": {}}})
+    with pytest.raises(ArchiveError):
+        list(archived.points(tmp_path / "run.json"))
+
+
+def test_a_series_that_is_there_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a small document the last one counts, as everywhere in JSON; in pieces nobody could take back the first."""
+    monkeypatch.setattr(archived, "WHOLE", 0)
+    series = '"loss": [{"value": 1, "timestamp": 1, "step": 1}]'
+    (tmp_path / "run.json").write_text(f'{{"mlflow": {{"metrics": {{{series}, {series}}}}}}}')
+    with pytest.raises(ArchiveError, match="twice"):
+        list(archived.points(tmp_path / "run.json"))
 
 
 # Large ----------------------------------------------------------------------------------------------------------------
