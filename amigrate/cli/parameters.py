@@ -11,6 +11,7 @@ import typer
 from amigrate.core.errors import UsageError
 from amigrate.kinds import REGISTRY
 from amigrate.kinds.uncarried import LABELS
+from amigrate.report.summary import PARTS
 
 SERVER, MOVE, OUTPUT = "Server", "What and how", "Output"
 
@@ -64,7 +65,7 @@ AcceptLoss = Annotated[
     typer.Option(
         metavar="KIND,…",
         help="Kinds whose losses do not make the exit code 1: "
-        + ", ".join([*(kind.label for kind in REGISTRY.values()), "params", "tags", *LABELS]),
+        + ", ".join([*(kind.label for kind in REGISTRY.values()), *PARTS.values(), *LABELS]),
         rich_help_panel=MOVE,
         show_default=False,
     ),
@@ -135,7 +136,7 @@ def names(text: str, option: str) -> tuple[str, ...]:
 def kinds_to_lose(text: str) -> frozenset[str]:
     """The kinds of `--accept-loss`; unknown ones are refused."""
     given = {part.strip() for part in text.split(",") if part.strip()}
-    known = {kind.label for kind in REGISTRY.values()} | set(LABELS) | {"params", "tags"}
+    known = {kind.label for kind in REGISTRY.values()} | set(LABELS) | set(PARTS.values())
     unknown = sorted(given - known)
     if unknown:
         raise UsageError(f"--accept-loss does not know {', '.join(unknown)}; it knows {', '.join(sorted(known))}")

@@ -17,7 +17,7 @@ from rich.console import Console
 from amigrate.commands import Session
 from amigrate.core.errors import AmigrateError, leaf
 from amigrate.options import Options, redacted
-from amigrate.report.summary import EXIT_INTERRUPTED, EXIT_LOSS, Summary, dump, show
+from amigrate.report.summary import EXIT_INTERRUPTED, EXIT_LOSS, Summary, dump, plain, show
 
 SECRETS = ("--password", "--token", "--source-password", "--source-token", "--target-password", "--target-token")
 ADDRESSES = ("--tracking-uri", "--source", "--target")
@@ -106,7 +106,7 @@ def _explain(raised: Exception, console: Console, debug: bool) -> None:
         text = f"error: {cause}"
     else:
         text = f"internal error: {type(cause).__name__}: {cause} (run again with --debug and report this)"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join(map(plain, text.splitlines())), markup=False, highlight=False, soft_wrap=True)
 
 
 def again(argv: list[str]) -> str:

@@ -79,8 +79,8 @@ class Task:
     """True where the sink had it before."""
     same: bool = False
     """True where it was found and its listing shows no difference: only its files are looked at."""
-    files: str = ""
-    """Why a file of it did not arrive, where one did not."""
+    lacks: str = ""
+    """Why a file or a series of it did not arrive, where one did not."""
     parts: int = 0
     """What still has to end before it can be committed: its rows, its files."""
     known: bool = False
@@ -362,8 +362,8 @@ class Transfer:
         """Everything of a record is at the sink."""
         record, work = task.record, self._sink.deferred(task.record)
         self._journal.defer(record.ref, work)
-        waiting = task.files or any(one.stage is Stage.REFERENCES for one in work)
-        progress = Progress.BEGUN if task.files else Progress.FILLED if waiting else Progress.WHOLE
+        waiting = task.lacks or any(one.stage is Stage.REFERENCES for one in work)
+        progress = Progress.BEGUN if task.lacks else Progress.FILLED if waiting else Progress.WHOLE
         self._journal.reached(record, progress, task.digest)
         changed = task.moved and not task.known
         status = Status.CREATED if not task.found else Status.UPDATED if changed else Status.PRESENT
@@ -462,12 +462,12 @@ class Transfer:
 
     async def _complete(self, held: Held, tasks: Mapping[str, Task]) -> None:
         """All series of a record are there."""
-        empty = [series for series, count in held.counts.items() if not count]
-        if empty:
-            await self._lose(held, tasks, f"metric '{min(empty)}' is listed, but its history is empty")
-            return
         await self._hand_on(held, tasks)
-        await self._part_done(tasks[held.record.ref.key])
+        task = tasks[held.record.ref.key]
+        for series in sorted(series for series, count in held.counts.items() if not count):
+            task.lacks = "the metric is listed, but its history is empty"
+            self._account([Outcome(Ref("metric", series, held.record.ref), Status.FAILED, reason=task.lacks)])
+        await self._part_done(task)
 
     async def _hand_on(self, held: Held, tasks: Mapping[str, Task]) -> None:
         """Write what is held of a record and give its bytes back."""
@@ -527,9 +527,9 @@ class Transfer:
         except CannotContinue:
             raise
         except AmigrateError as error:
-            task.files = f"its artifacts cannot be listed: {error}"
+            task.lacks = f"its artifacts cannot be listed: {error}"
             ref = Ref("artifact", "*", task.record.ref)
-            self._account([Outcome(ref, Status.LEFT_BEHIND, reason=task.files, name="all artifacts of the run")])
+            self._account([Outcome(ref, Status.LEFT_BEHIND, reason=task.lacks, name="all artifacts of the run")])
             return None
 
     async def _file(self, task: Task, file: Record, held: Mapping[str, int]) -> None:
@@ -552,7 +552,7 @@ class Transfer:
         except CannotContinue:
             raise
         except AmigrateError as error:
-            task.files = str(error)
+            task.lacks = str(error)
             self._account([_lost(file, error)])
 
     async def _move(self, task: Task, file: Record) -> int:

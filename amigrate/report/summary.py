@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,9 @@ from amigrate.core import codec
 from amigrate.core.model import Status
 from amigrate.engine.stats import Requests, Stats
 
-PLURALS = {"experiment": "experiments", "run": "runs", "artifact": "artifacts", "param": "params", "tag": "tags"}
+PARTS = {"param": "params", "tag": "tags", "metric": "metrics"}
+"""Parts of runs that may be lost alone, and what `--accept-loss` calls them."""
+PLURALS = {"experiment": "experiments", "run": "runs", "artifact": "artifacts", **PARTS}
 SHOWN = 20
 """Losses that the terminal shows; the report has them all."""
 
@@ -100,7 +103,7 @@ def show(summary: Summary, console: Console) -> None:
         highlight=False,
     )
     for line in _lines(summary):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(plain(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _lines(summary: Summary) -> Iterator[str]:
@@ -120,6 +123,11 @@ def _lines(summary: Summary) -> Iterator[str]:
         yield summary.error
     if summary.resume:
         yield f"continue with: {summary.resume}"
+
+
+def plain(text: str) -> str:
+    """A line that a terminal takes for nothing but text: names may hold control characters."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def describe(loss: dict[str, object]) -> str:

@@ -374,3 +374,17 @@ def test_long_documents_need_little_memory(era: Generation, target: MlflowServer
         assert held.params == {"after": "the points"}
         assert repr(held.metrics["acc"]) == repr([(0.5, START, 0), (math.nan, START + 1, 1)])
         assert repr(held.metrics["loss"]) == repr([stored(step) for step in range(counts[origin])])
+
+
+def test_a_metric_without_points_is_named_and_its_run_arrives(target: MlflowServer, cli: Cli, tmp_path: Path) -> None:
+    """Servers from 3.4 to 3.13 gave mlflow-export-import empty histories: that metric is lost, nothing else is."""
+    era = GENERATIONS[-1]
+    home = tmp_path / "old" / "7"
+    write(folder_of(home, era, BARE) / "run.json", run(era, BARE, metrics={"acc": points(era, 0.5), "loss": []}))
+    write(home / "experiment.json", experiment(era, [BARE], [], name="half empty"))
+    told = imported(cli, target, tmp_path / "old")
+    assert [(loss["kind"], loss["id"], loss["status"]) for loss in told["losses"]] == [("metric", "loss", "failed")]
+    (only,) = arrived(target, "half empty").runs
+    assert set(only.metrics) == {"acc"}
+    accepted = imported(cli, target, tmp_path / "old", "--accept-loss", "metrics")
+    assert accepted["accepted_losses"] == 1
