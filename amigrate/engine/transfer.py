@@ -154,8 +154,10 @@ class Transfer:
         tasks = await self._begin(group)
         ready = [task.record for task in tasks]
         scan = self._source.scan("run", ready)
-        await self._size(scan, len(ready))
-        unlisted = await self._walk(scan.pages(), request) if ready else None
+        async with asyncio.TaskGroup() as work:
+            size = work.create_task(self._size(scan, len(ready)))
+            unlisted = await self._walk(scan.pages(), request) if ready else None
+            size.cancel()
         for task in tasks:
             if unlisted is not None:
                 self._fail(task, AmigrateError(f"its runs could not be listed to the end: {unlisted}"))

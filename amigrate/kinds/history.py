@@ -176,7 +176,7 @@ class HistoryReader:
             series = self._after_full_answer(series, str(rows[-1]["run_id"]), points)
         for one in series:
             self._waiting.learn(one, len(points[one.ref.id]))
-        return [Rows(one.ref, key, points[one.ref.id], total=len(points[one.ref.id])) for one in series]
+        return [_whole(one, points[one.ref.id], len(points[one.ref.id])) for one in series]
 
     def _after_full_answer(self, series: list[Series], last: str, points: dict[str, list[Point]]) -> list[Series]:
         """Keep the runs that are complete, send the rest back: a run that fills an answer by itself goes alone."""
@@ -204,7 +204,15 @@ class HistoryReader:
             self._waiting.alone.append(series)
         else:
             self._waiting.learn(series, series.paged)
-        return Rows(series.ref, series.key, points, total=None if series.token else series.paged)
+        if series.token:
+            return Rows(series.ref, series.key, points)
+        return _whole(series, points, series.paged)
+
+
+def _whole(series: Series, points: list[Point], total: int) -> Rows:
+    """The end of a series. One that was listed has points, unless its run was removed meanwhile."""
+    error = "" if total else f"metric '{series.key}' is listed, but its history is empty: is the run gone?"
+    return Rows(series.ref, series.key, points, total, error)
 
 
 def _by_key(batch: Sequence[Record]) -> dict[str, deque[Series]]:

@@ -8,6 +8,7 @@ that ended the page before; else the listing starts again (whoever takes the pag
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
 
@@ -39,10 +40,15 @@ class RunScan:
         self._last = ""
         """The run that the whole listing ended with."""
         self._offsets = False
+        self._begun = asyncio.Event()
+        """Set when it is known whether one page holds them all."""
 
     async def pages(self) -> AsyncIterator[list[Record]]:
-        async for page in self._steady({}):
-            yield page
+        try:
+            async for page in self._steady({}):
+                yield page
+        finally:
+            self._begun.set()
 
     async def _steady(self, extra: Doc) -> AsyncIterator[list[Record]]:
         """A listing that starts again where the pages moved under it."""
@@ -56,15 +62,21 @@ class RunScan:
         raise Transient("runs keep disappearing from the source while they are listed; try again later")
 
     async def size(self) -> int | None:
-        """To within an eighth, from a few tiny requests for the run at some place; one request up to 100 runs."""
-        least, most = 0, FIRST_PAGE
+        """To within an eighth, from a few tiny requests for the run at some place; waits for the first page.
+
+        None where that holds them all, and where page tokens are no offsets.
+        """
+        await self._begun.wait()
+        if not self._offsets:
+            return None
+        least, most = FIRST_PAGE, 4 * FIRST_PAGE
         try:
             while await self._any_from(most):
                 least, most = most, 4 * most
-            while least and most - least > least / 8:
+            while most - least > max(1, least // 8):
                 middle = (least + most) // 2
                 least, most = (middle, most) if await self._any_from(middle) else (least, middle)
-        except (Rejected, Unsupported):  # A store whose page tokens are no offsets.
+        except (Rejected, Unsupported):
             return None
         return (least + most) // 2
 
@@ -107,12 +119,14 @@ class RunScan:
             if runs:
                 offset, last = offset + len(runs), runs[-1]["info"]["run_id"]
                 size = _next_size(size, len(runs), weight)
-                yield [self._record(doc) for doc in runs]
-            token = answer.get("next_page_token") or ""
-            if not token or not runs:
-                break
-            if not self._offsets and not extra:
+            token = (answer.get("next_page_token") or "") if runs else ""
+            if token and not self._offsets and not extra:
                 self._offsets = _offset_of(token) == offset
+                self._begun.set()
+            if runs:
+                yield [self._record(doc) for doc in runs]
+            if not token:
+                break
         if not extra:
             self._count, self._last = offset, last
 

@@ -20,7 +20,10 @@ def test_the_number_of_runs_is_known_roughly_after_a_few_tiny_requests(source_se
         async with Http(ServerOptions(source_server.uri)) as http:
             ids = ["0", *source_server.seeded.experiment_ids.values()]
             everywhere = [Record(Ref("experiment", one), {}) for one in ids]
-            size = await RunScan(Api(http, AdaptiveGuard(requests, ceiling=4)), everywhere).size()
+            scan = RunScan(Api(http, AdaptiveGuard(requests, ceiling=4)), everywhere)
+            first = await anext(aiter(scan.pages()))
+            assert len(first) < len(source_server.seeded.run_ids)
+            size = await scan.size()
         return size, sum(requests.sent.values())
 
     size, sent = asyncio.run(sized())

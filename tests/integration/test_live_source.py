@@ -28,8 +28,12 @@ SMALL_PAGES = """
 from amigrate.cli.app import main
 from amigrate.kinds import run_scan
 run_scan.FIRST_PAGE = run_scan.LARGEST_PAGE = {size}
+async def unknown(self):
+    return None
+run_scan.RunScan.size = unknown
 main()
 """
+"""Without the requests that only tell how much time is left: they would come between those that a test waits for."""
 PROBE = 1
 """Searches for experiments before the listing: the one that tries the credentials."""
 
