@@ -19,7 +19,7 @@ from tests.servers import MlflowServer, PostgresServer, clean_environment
 from tests.workspace import ScaleName, Seeded, seed
 
 ROOT = Path(__file__).parents[1]
-MARKER = "debian: needs a Debian package (PostgreSQL)"
+MARKER = "debian: needs a Debian package (PostgreSQL, nginx)"
 
 NewServer = Callable[..., MlflowServer]
 """Makes a running, empty server; takes the keyword arguments of `MlflowServer`."""

@@ -16,11 +16,18 @@ from rich.console import Console
 
 from amigrate.commands import Session
 from amigrate.core.errors import AmigrateError, leaf
-from amigrate.options import Options, redacted
+from amigrate.options import ADDRESSES, SECRET, Options, redacted
 from amigrate.report.summary import EXIT_INTERRUPTED, EXIT_LOSS, Summary, dump, show
 
-SECRETS = ("--password", "--token", "--source-password", "--source-token", "--target-password", "--target-token")
-ADDRESSES = ("--tracking-uri", "--source", "--target")
+ENDS = ("", "source-", "target-")
+HIDDEN = frozenset(f"--{end}{name.replace('_', '-')}" for end in ENDS for name in SECRET)
+"""Options whose values are never shown."""
+SHORTENED = frozenset(f"--{end}{name.replace('_', '-')}" for end in ENDS for name in ADDRESSES) | {
+    "--tracking-uri",
+    "--source",
+    "--target",
+}
+"""Options whose values are shown without the credentials that they may hold."""
 
 Work = Callable[[Session], Coroutine[Any, Any, Summary]]
 
@@ -51,10 +58,9 @@ def ended(
 ) -> R:
     """Build the options and do the work; what fails is explained here, and leaves with the exit code it stands for."""
     errors = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # Only our own logger: the details of others (botocore's, httpcore's) hold signatures, tokens and cookies.
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("amigrate").setLevel(logging.DEBUG if debug else logging.INFO)
     try:
         options, work = build()
         session = Session(options, errors, again(sys.argv))
@@ -114,13 +120,13 @@ def again(argv: list[str]) -> str:
     shown, hide = ["amigrate"], ""
     for word in argv[1:]:
         name, equals, value = word.partition("=")
-        if hide in SECRETS:
+        if hide in HIDDEN:
             word = "…"
-        elif hide in ADDRESSES:
+        elif hide in SHORTENED:
             word = redacted(word)
-        elif equals and name in SECRETS:
+        elif equals and name in HIDDEN:
             word = f"{name}=…"
-        elif equals and name in ADDRESSES:
+        elif equals and name in SHORTENED:
             word = f"{name}={redacted(value)}"
         hide = "" if hide else word
         shown.append(word)
