@@ -24,6 +24,7 @@ T = TypeVar("T")
 NO_LINES: tuple[str, ...] = ()
 
 MEBIBYTE = 1024 * 1024
+DATABRICKS = (".databricks.com", ".azuredatabricks.net")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,8 @@ def split_uri(uri: str) -> tuple[str, str, str]:
     parts = urlsplit(uri.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"'{redacted(uri)}' is not the address of a server: it has to begin with http:// or https://")
+    if parts.hostname.endswith(DATABRICKS):
+        raise UsageError(f"{redacted(uri)} is a Databricks workspace, which amigrate cannot reach yet")
     host = parts.netloc.rpartition("@")[2]
     bare = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
     return bare, unquote(parts.username or ""), unquote(parts.password or "")

@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import typer
@@ -117,17 +118,16 @@ def _explain(raised: Exception, console: Console, debug: bool) -> None:
 
 def again(argv: list[str]) -> str:
     """The command that continues, without secrets: those are taken from the environment then."""
-    shown, hide = ["amigrate"], ""
-    for word in argv[1:]:
-        name, equals, value = word.partition("=")
-        if hide in HIDDEN:
-            word = "…"
-        elif hide in SHORTENED:
-            word = redacted(word)
-        elif equals and name in HIDDEN:
-            word = f"{name}=…"
-        elif equals and name in SHORTENED:
-            word = f"{name}={redacted(value)}"
-        hide = "" if hide else word
-        shown.append(word)
-    return shlex.join(shown)
+    return shlex.join(["amigrate", *(_discreet(before, word) for before, word in pairwise(argv))])
+
+
+def _discreet(before: str, word: str) -> str:
+    """A word of a command line as it may be shown; the word before it may be the option whose value it is."""
+    if before in HIDDEN:
+        return "…"
+    if before in SHORTENED:
+        return redacted(word)
+    name, equals, value = word.partition("=")
+    if equals and name in HIDDEN:
+        return f"{name}=…"
+    return f"{name}={redacted(value)}" if equals and name in SHORTENED else word
