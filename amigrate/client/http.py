@@ -8,6 +8,7 @@ feature is switched off for good, 503 in JSON that the database was busy; missin
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -182,6 +183,8 @@ class Http:
                 slow=True,
                 attempts=4,
             ) from error
+        except aiohttp.InvalidURL as error:
+            raise NoServer(f"{self.server.uri} is not an address that can be asked: check host and port") from error
         except (aiohttp.ClientError, ConnectionError) as error:
             if "CERTIFICATE_REQUIRED" in str(error):
                 raise _tls_error(error, self.server.uri) from error
@@ -198,7 +201,8 @@ class Http:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             wait = self.server.connect_timeout
             return f"cannot connect to {uri} within {wait:.0f} s: check host and port, firewalls, and HTTPS_PROXY"
-        why = error.strerror if isinstance(error, OSError) and error.strerror else _reason(error)
+        number = error.errno if isinstance(error, OSError) else None
+        why = os.strerror(number) if number else _reason(error)
         return f"cannot connect to {uri}: {why}: check host and port, and that the server runs"
 
     def _elsewhere(self, answer: aiohttp.ClientResponse, url: URL, path: str) -> URL:

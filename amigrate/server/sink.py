@@ -43,8 +43,10 @@ class ServerSink:
         return await self._kind(record).put_file(self._target, record, file, body, ids, self._open[_key(record)])
 
     async def commit(self, record: Record, ids: Ids) -> list[Outcome]:
-        losses = await self._kind(record).commit(self._target, record, ids, self._open[_key(record)])
-        self._committed[_key(record)] = self._open.pop(_key(record))
+        # An experiment is committed again where runs came late, or failed and were tried again: nothing is open then.
+        state = self._open.pop(_key(record), None)
+        losses = await self._kind(record).commit(self._target, record, ids, state)
+        self._committed[_key(record)] = state
         return losses
 
     def drop(self, record: Record) -> None:
