@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from amigrate.client.http import Http, Params, encode_path
 from amigrate.core import codec
 from amigrate.core.errors import AmigrateError, ApiError, TooLarge, Transient
 from amigrate.core.model import Body, Doc, Stream
 from amigrate.core.ports import Guard, Work
+
+T = TypeVar("T")
 
 V2 = "/api/2.0/mlflow"
 V3 = "/api/3.0/mlflow"
@@ -70,10 +72,12 @@ class Api:
         *,
         params: Params = (),
         recover: Callable[[], Awaitable[Doc | None]] | None = None,
+        divisible: bool = False,
     ) -> Doc:
         """One JSON request; returns the parsed answer (`{}` where it is empty).
 
-        Raises `ApiError` as `client.http.error_of` judges, after the guard's retries.
+        Raises `ApiError` as `client.http.error_of` judges, after the guard's retries; `TooLarge` where the request is
+        `divisible` and the server, or a gateway in front of it, was too slow for it as a whole.
         """
         data = None if body is None else codec.dumps(body)
 
@@ -81,6 +85,8 @@ class Api:
             raw = await self.http.send(endpoint.method, endpoint.path, params=params, body=data)
             return _parsed(raw, endpoint.path), len(raw) + len(data or b"")
 
+        if divisible:
+            return await self._divisible(endpoint, attempt)
         return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend, recover=recover)
 
     async def weighed(self, endpoint: Endpoint, body: Doc, *, at_most: int | None) -> tuple[Doc, int]:
@@ -92,18 +98,27 @@ class Api:
         data = codec.dumps(body)
 
         async def attempt() -> tuple[tuple[Doc, int], int]:
-            try:
-                raw = await self.http.send(endpoint.method, endpoint.path, body=data, at_most=at_most)
-            except Transient as error:
-                if at_most is not None and error.slow:
-                    error.attempts = PATIENCE
-                raise
+            raw = await self.http.send(endpoint.method, endpoint.path, body=data, at_most=at_most)
             return (_parsed(raw, endpoint.path), len(raw)), len(raw) + len(data)
 
-        try:
+        if at_most is None:
             return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend)
+        return await self._divisible(endpoint, attempt)
+
+    async def _divisible(self, endpoint: Endpoint, attempt: Callable[[], Awaitable[tuple[T, int]]]) -> T:
+        """A request whose caller can ask for less: `TooLarge` says so, soon where an answer takes too long."""
+
+        async def impatient() -> tuple[T, int]:
+            try:
+                return await attempt()
+            except Transient as error:
+                error.attempts = min(error.attempts, PATIENCE) if error.slow else error.attempts
+                raise
+
+        try:
+            return await self.guard.call(endpoint.work, impatient, resend=endpoint.resend)
         except Transient as error:
-            if at_most is None or not (error.slow or error.broken):
+            if not (error.slow or error.broken):
                 raise
             raise TooLarge(f"no whole answer came: {error}", endpoint=endpoint.path) from error
 

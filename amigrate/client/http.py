@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from amigrate.client import pages
@@ -55,7 +56,7 @@ SLOW = (408, 504, 524)
 WORKSPACE = "X-MLFLOW-WORKSPACE"
 SIGNED_QUERY = re.compile(r"(https?://[^\s?\"'<>]+\?)[^\s\"'<>]+")
 """The query of an address often signs it."""
-_AWS_KEYS = re.compile(r"security token|signature|Authentication Token", re.IGNORECASE)
+_AWS_KEYS = re.compile(r"security token|request signature|signature expired|authentication token", re.IGNORECASE)
 """API Gateway answers 403 to keys that are unknown or have expired."""
 Params = Sequence[tuple[str, str]]
 
@@ -73,7 +74,9 @@ class Http:
         self._session: aiohttp.ClientSession | None = None
         self._proxy = proxy_for(server.uri)
         self._credentials = credentials(server)
-        self._own = dict(server.headers) | ({WORKSPACE: server.workspace} if server.workspace else {})
+        self._own = CIMultiDict(server.headers)
+        if server.workspace:
+            self._own[WORKSPACE] = server.workspace
 
     async def __aenter__(self) -> Http:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, ssl=tls(self.server.tls))
@@ -137,9 +140,11 @@ class Http:
         url = URL(self.server.uri + path + _query(params), encoded=True)
         renewed = False
         for _ in range(HOPS):
-            headers = self._own | content.headers
+            headers = self._own.copy()
+            headers.update(content.headers)
             login = await self._credentials.headers(Outgoing(method, url, headers, content.digest))
-            async with content.open() as data, self._sent(method, url, data, headers | login, path) as answer:
+            headers.update(login)
+            async with content.open() as data, self._sent(method, url, data, headers, path) as answer:
                 if 200 <= answer.status < 300:
                     yield answer
                     return
@@ -155,16 +160,17 @@ class Http:
 
     @asynccontextmanager
     async def _sent(
-        self, method: str, url: URL, data: _Data, headers: Mapping[str, str], path: str
+        self, method: str, url: URL, data: _Data, headers: CIMultiDict[str], path: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One answer, whatever its status; what happens on the wire becomes an error of ours."""
         assert self._session is not None, "Http is used before it is entered"
+        headers.update(data.headers)
         try:
             async with self._session.request(
                 method,
                 url,
                 data=data.content,
-                headers={**headers, **data.headers},
+                headers=headers,
                 proxy=self._proxy,
                 allow_redirects=False,
             ) as answer:
@@ -337,8 +343,8 @@ async def _chunks(answer: aiohttp.ClientResponse, path: str) -> AsyncIterator[by
         raise Transient(f"the answer was cut short: {_reason(error)}", endpoint=path) from error
 
 
-def _tls_error(error: Exception, uri: str) -> CannotContinue:
-    """A connection that TLS does not let come about: more of the same does not help."""
+def _tls_error(error: Exception, uri: str) -> AmigrateError:
+    """A connection that TLS does not let come about: mostly, more of the same does not help."""
     text = str(error)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
@@ -349,7 +355,7 @@ def _tls_error(error: Exception, uri: str) -> CannotContinue:
         return AuthError(f"{uri} wants a client certificate that it knows: give it with --client-cert")
     if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
         return NoServer(f"{uri} does not speak TLS: use http://, or check the port")
-    return NoServer(f"{uri}: no TLS connection comes about ({_reason(error)})")
+    return Transient(f"no TLS connection to {uri} comes about: {_reason(error)}", unreachable=True)
 
 
 def _proxy_error(status: int, proxy: str) -> CannotContinue:
@@ -400,7 +406,7 @@ def _refused(status: int, said: str, where: dict[str, Any], server: Server) -> A
         return AuthError(f"a proxy on the way to {server.uri} wants a login ({said}): put it into HTTP_PROXY")
     if "Host header" in said:
         return AuthError(f"{server.uri} does not accept requests for this host name ({said}); see its --allowed-hosts")
-    if status == 401 or _AWS_KEYS.search(said):
+    if status == 401 or (not where["code"] and _AWS_KEYS.search(said)):
         return AuthError(f"{server.uri} does not accept the credentials ({said}): {server.hint}")
     return Forbidden(f"not permitted ({said})", **where)
 

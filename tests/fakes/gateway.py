@@ -37,9 +37,10 @@ class Gateway(FaultProxy):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append((request.raw_path, CIMultiDict(request.headers)))
         body = await request.read()
-        return await self._check(request, body) or await self._pass(request, body)
+        return await self._check(request, body) or await self.forward(request, body)
 
-    async def _pass(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
+    async def forward(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
+        """The upstream's answer."""
         url = URL(self._upstream + request.raw_path, encoded=True)
         headers = end_to_end(request.headers)
         async with self._session.request(
