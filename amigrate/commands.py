@@ -24,7 +24,9 @@ from amigrate.archive.envelope import Origin
 from amigrate.archive.layout import EXPERIMENTS, PRIVATE, REPORT, Layout
 from amigrate.archive.sink import ArchiveSink
 from amigrate.archive.source import ArchiveSource
-from amigrate.client.api import Api
+from amigrate.client import ping as client_ping
+from amigrate.client.abilities import caveats, insecure, probe
+from amigrate.client.api import Abilities, Api
 from amigrate.client.http import Http
 from amigrate.core.errors import AmigrateError, CannotContinue, DiskError, UsageError, leaf
 from amigrate.core.model import Outcome, Ref, Status
@@ -39,11 +41,12 @@ from amigrate.engine.transfer import Request, Transfer, Wants
 from amigrate.kinds import REGISTRY
 from amigrate.kinds.base import Target
 from amigrate.local import private_server
-from amigrate.options import Options, ServerOptions, same_server
+from amigrate.options import Options, ServerOptions, redacted, same_server
 from amigrate.report import files, progress
 from amigrate.report.comparison import Comparison
 from amigrate.report.demo import Demo, step
-from amigrate.report.summary import EXIT_DONE, EXIT_INTERRUPTED, EXIT_LOSS, Summary, label
+from amigrate.report.ping import Ping
+from amigrate.report.summary import EXIT_DONE, EXIT_INTERRUPTED, EXIT_LOSS, Summary, label, warn
 from amigrate.sample import fill
 from amigrate.server.index import TargetIndex
 from amigrate.server.sink import ServerSink
@@ -73,7 +76,7 @@ async def export(session: Session, server: ServerOptions, output: Path, base: st
     shape = "one experiment" if single else base or "experiments"
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(_server(session, server, session.stats.source))
-        abilities = await api.probe()
+        abilities = await _probed(session, api)
         session.journal = _journal(session, output / PRIVATE / "export", f"export of {shape} of {server.uri}")
         session.report = session.options.report or output / REPORT
         origin = Origin(
@@ -96,7 +99,7 @@ async def import_archive(session: Session, server: ServerOptions, folder: Path) 
         raise UsageError(f"{folder} holds {len(source.homes)} experiments: use import-experiments or import-all")
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(_server(session, server, session.stats.sink))
-        await api.probe()
+        await _probed(session, api)
         state = session.options.state or _import_state(folder, server.uri)
         session.journal = _journal(session, state, f"import into {server.uri}")
         _beside_journal(session, state)
@@ -111,14 +114,38 @@ async def copy(session: Session, source: ServerOptions, target: ServerOptions) -
     async with AsyncExitStack() as stack:
         reading = await stack.enter_async_context(_server(session, source, session.stats.source))
         writing = await stack.enter_async_context(_server(session, target, session.stats.sink))
-        await reading.probe()
-        await writing.probe()
+        await _probed(session, reading)
+        await _probed(session, writing)
         state = session.options.state or state_home() / f"{slug(source.uri)}--{slug(target.uri)}"
         session.journal = _journal(session, state, f"copy of {source.uri} to {target.uri}")
         _beside_journal(session, state)
         sink = _sink(session, writing)
         work = lambda: _move(session, ServerSource(reading, REGISTRY), sink)  # noqa: E731
         return await _run(session, source.uri, target.uri, work)
+
+
+async def ping(session: Session, server: ServerOptions) -> Ping:
+    """What answers at an address, and what it can do."""
+    async with _server(session, server, session.stats.source) as api:
+        found = await _probed(session, api)
+        answers = await client_ping.ask(api)
+    session.stats.notes.warnings.extend(client_ping.advice(answers))
+    return Ping(
+        server.uri,
+        found.version or f"{found.release[0]}.{'x' if found.release[0] == 1 else '0'}, by its endpoints",
+        found.store,
+        found.workspaces,
+        server.workspace,
+        redacted(server.registry_uri),
+        answers.proxied,
+        found.administrator,
+        answers.experiments,
+        answers.more,
+        answers.features,
+        1000 * answers.seconds,
+        None if answers.login_seconds is None else 1000 * answers.login_seconds,
+        tuple(session.stats.notes.warnings),
+    )
 
 
 async def demo(session: Session, folder: Path | None) -> Demo:
@@ -180,10 +207,22 @@ def _check_new(folder: Path | None) -> None:
 @asynccontextmanager
 async def _server(session: Session, server: ServerOptions, requests: Requests) -> AsyncIterator[Api]:
     limits = session.options.limits
-    guard = AdaptiveGuard(requests, ceiling=limits.concurrency, per_second=limits.requests_per_second)
+    guard = AdaptiveGuard(
+        requests, ceiling=limits.concurrency, per_second=limits.requests_per_second, retries=server.retries
+    )
     async with Http(server) as http:
         yield Api(http, guard)
     requests.concurrency = guard.concurrency()
+
+
+async def _probed(session: Session, api: Api) -> Abilities:
+    """What a server is, and what its user has to know before anything moves."""
+    if api.http.server.tls.insecure:
+        warn(session.console, insecure(api))
+    found = await probe(api)
+    for caveat in caveats(api):
+        session.stats.notes.warn(caveat)
+    return found
 
 
 def _sink(session: Session, api: Api) -> ServerSink:

@@ -1,21 +1,80 @@
 """What the user asked for, as frozen values, and where it comes from in the environment.
 
-Credentials follow one rule: `MLFLOW_TRACKING_*` credentials go only to the server that `MLFLOW_TRACKING_URI` names.
-A command with one server and no `MLFLOW_TRACKING_URI` in the environment takes them for that server.
+Credentials follow one rule: `MLFLOW_TRACKING_*` credentials and those of `~/.mlflow/credentials` go only to the server
+that `MLFLOW_TRACKING_URI` names. A command with one server and no `MLFLOW_TRACKING_URI` in the environment takes them
+for that server.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from configparser import ConfigParser
+from configparser import Error as ConfigError
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from amigrate.core.errors import UsageError
+from amigrate.core.ports import AS_USUAL, Retries
+
+T = TypeVar("T")
+NO_LINES: tuple[str, ...] = ()
 
 MEBIBYTE = 1024 * 1024
+DATABRICKS = (".databricks.com", ".azuredatabricks.net")
+
+
+@dataclass(frozen=True, slots=True)
+class Basic:
+    """Basic authentication."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A token that stays the same."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCommand:
+    """A command whose output is a token; run again where the token is refused."""
+
+    command: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth:
+    """OAuth 2 client credentials."""
+
+    token_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SigV4:
+    """AWS signatures; key and region come from the usual AWS settings."""
+
+
+Login = Basic | Bearer | TokenCommand | OAuth | SigV4
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Whom to trust, and how to be recognised."""
+
+    ca_bundle: Path | None = None
+    client_cert: Path | None = None
+    """PEM file with certificate and key."""
+    insecure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +82,17 @@ class ServerOptions:
     """One tracking server and how to talk to it. `uri` never holds credentials."""
 
     uri: str
-    username: str = ""
-    password: str = field(default="", repr=False)
-    token: str = field(default="", repr=False)
-    ca_bundle: Path | None = None
+    login: Login | None = None
+    tls: Tls = Tls()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    workspace: str = ""
+    registry_uri: str = ""
+    redirects: bool = True
+    """Whether redirects within the server's own origin are followed; others never are."""
+    connect_timeout: float = 15.0
     timeout: float = 300.0
     """Seconds without a byte before an answer is given up. An overloaded server takes 30 s to say so."""
+    retries: Retries = AS_USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +160,8 @@ def split_uri(uri: str) -> tuple[str, str, str]:
     parts = urlsplit(uri.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"'{redacted(uri)}' is not the address of a server: it has to begin with http:// or https://")
+    if parts.hostname.endswith(DATABRICKS):
+        raise UsageError(f"{redacted(uri)} is a Databricks workspace, which amigrate cannot reach yet")
     host = parts.netloc.rpartition("@")[2]
     bare = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
     return bare, unquote(parts.username or ""), unquote(parts.password or "")
@@ -123,63 +189,227 @@ def _origin(uri: str) -> tuple[str, str, int, str]:
     return parts.scheme, parts.hostname or "", port, parts.path
 
 
+# ---- from the command line and the environment ------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the command line says of one server."""
+    """What one place says of one server: the command line, some variables, a file. Empty is not given.
 
-    uri: str | None = None
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
+    A field is named like its option; what `repr` leaves out is secret.
+    """
+
+    uri: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    token_command: str = field(default="", repr=False)
+    oauth_token_url: str = ""
+    oauth_client_id: str = ""
+    oauth_client_secret: str = field(default="", repr=False)
+    oauth_scope: str = ""
+    aws_sigv4: bool = False
+    header: tuple[str, ...] = field(default=(), repr=False)
+    client_cert: Path | None = None
     ca_bundle: Path | None = None
+    insecure_tls: bool = False
+    workspace: str = ""
+    registry_uri: str = ""
+
+
+SECRET = frozenset(one.name for one in fields(Given) if not one.repr)
+ADDRESSES = frozenset({"uri", "oauth_token_url", "registry_uri"})
+"""Fields that may hold credentials as part of an address."""
+
+SHARED = {
+    "username": "MLFLOW_TRACKING_USERNAME",
+    "password": "MLFLOW_TRACKING_PASSWORD",
+    "token": "MLFLOW_TRACKING_TOKEN",
+    "aws_sigv4": "MLFLOW_TRACKING_AWS_SIGV4",
+    "client_cert": "MLFLOW_TRACKING_CLIENT_CERT_PATH",
+    "ca_bundle": "MLFLOW_TRACKING_SERVER_CERT_PATH",
+    "insecure_tls": "MLFLOW_TRACKING_INSECURE_TLS",
+    "workspace": "MLFLOW_WORKSPACE",
+    "registry_uri": "MLFLOW_REGISTRY_URI",
+}
+"""Variables of MLflow's own client, for the server that `MLFLOW_TRACKING_URI` names."""
+
+
+def variable(name: str, end: str = "") -> str:
+    """The variable of ours for a field of `Given`, such as `AMIGRATE_SOURCE_TOKEN`."""
+    words = "HEADERS" if name == "header" else name.upper()
+    return f"AMIGRATE_{end.upper()}_{words}" if end else f"AMIGRATE_{words}"
 
 
 def server_options(given: Given, environ: Mapping[str, str], end: str = "") -> ServerOptions:
-    """Merge command line and environment into one server's options.
+    """Merge command line, address, environment and MLflow's credentials file into one server's options.
 
     `end` is "" for a command with one server, "source" or "target" for an end of a copy, whose own variables are
     `AMIGRATE_SOURCE_*` and `AMIGRATE_TARGET_*`. Empty variables are unset ones.
 
-    Raises `UsageError` where no address is given or it is none.
+    Raises `UsageError` where no address is given or it is none, and where settings contradict each other.
     """
     tracking = environ.get("MLFLOW_TRACKING_URI", "").strip()
-    prefix = f"AMIGRATE_{end.upper()}_" if end else "AMIGRATE_"
-    own = {name: environ.get(prefix + name, "") for name in ("URI", "USERNAME", "PASSWORD", "TOKEN", "CA_BUNDLE")}
-    address = given.uri or own["URI"] or ("" if end else tracking)
+    own = _from_variables(environ, {one.name: variable(one.name, end) for one in fields(Given)})
+    address = given.uri or own.uri or ("" if end else tracking)
     if not address:
         option = f"--{end} or AMIGRATE_{end.upper()}_URI" if end else "--tracking-uri or MLFLOW_TRACKING_URI"
         raise UsageError(f"no server given: set {option} to the address of a tracking server")
     uri, user, password = split_uri(address)
-    shared = _shared_credentials(environ, uri, tracking, end)
-    options = ServerOptions(
-        uri=uri,
-        username=given.username or user or own["USERNAME"] or "",
-        password=given.password or password or own["PASSWORD"] or "",
-        token=given.token or own["TOKEN"] or "",
-        ca_bundle=given.ca_bundle or _path(own["CA_BUNDLE"]) or _path(shared.get("CA", "")),
-    )
-    if options.username or options.password or options.token:
-        return options
+    places = [given, Given(username=user, password=password), own]
+    if _is_shared(uri, tracking, end):
+        places.append(_from_variables(environ, SHARED))
+        places.append(_from_file(Path(environ.get("HOME") or Path.home()) / ".mlflow" / "credentials"))
+    login = _login(places)
+    if login is None and environ.get("MLFLOW_TRACKING_AUTH") and _is_shared(uri, tracking, end):
+        raise UsageError(
+            "MLFLOW_TRACKING_AUTH names a plugin of MLflow's client, which amigrate cannot use: unset it and log in "
+            "with --token-command or --header"
+        )
+    timeout = _number(environ, "MLFLOW_HTTP_REQUEST_TIMEOUT")
     return ServerOptions(
         uri=uri,
-        username=shared.get("USERNAME", ""),
-        password=shared.get("PASSWORD", ""),
-        token=shared.get("TOKEN", ""),
-        ca_bundle=options.ca_bundle,
+        login=login,
+        tls=_tls(places, environ),
+        headers=tuple(map(_header, _first(places, "header", NO_LINES))),
+        workspace=_first(places, "workspace", ""),
+        registry_uri=_first(places, "registry_uri", ""),
+        redirects=_flag(environ, "MLFLOW_ALLOW_HTTP_REDIRECTS", True),
+        retries=_retries(environ),
+        **({} if timeout is None else {"timeout": timeout, "connect_timeout": timeout}),
     )
 
 
-def _shared_credentials(environ: Mapping[str, str], uri: str, tracking: str, end: str) -> dict[str, str]:
-    """The `MLFLOW_TRACKING_*` settings, where they are meant for this server."""
-    named = same_server(tracking, uri) if tracking.startswith(("http://", "https://")) else False
-    if not named and (tracking or end):
-        return {}
-    return {
-        "USERNAME": environ.get("MLFLOW_TRACKING_USERNAME", ""),
-        "PASSWORD": environ.get("MLFLOW_TRACKING_PASSWORD", ""),
-        "TOKEN": environ.get("MLFLOW_TRACKING_TOKEN", ""),
-        "CA": environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH", ""),
-    }
+def _is_shared(uri: str, tracking: str, end: str) -> bool:
+    """True where MLflow's own settings are meant for this server."""
+    if tracking.startswith(("http://", "https://")):
+        return same_server(tracking, uri)
+    return not tracking and not end
+
+
+def _login(places: Sequence[Given]) -> Login | None:
+    """The first place that names a way decides on it; its parts may come from any place.
+
+    So a user name of the command line goes together with a password of a variable.
+    """
+    way = next((way for way in map(_way, places) if way), None)
+    if way is Basic:
+        return Basic(_first(places, "username", ""), _first(places, "password", ""))
+    if way is Bearer:
+        return Bearer(_first(places, "token", ""))
+    if way is TokenCommand:
+        return TokenCommand(_first(places, "token_command", ""))
+    if way is OAuth:
+        return _oauth(places)
+    return SigV4() if way is SigV4 else None
+
+
+def _way(place: Given) -> type[Login] | None:
+    """Like MLflow's client: signatures replace every header, a user name with a password wins over a token."""
+    if place.aws_sigv4:
+        return SigV4
+    if place.oauth_token_url or place.oauth_client_id or place.oauth_client_secret:
+        return OAuth
+    if place.token_command:
+        return TokenCommand
+    if place.username and place.password:
+        return Basic
+    if place.token:
+        return Bearer
+    return Basic if place.username or place.password else None
+
+
+def _oauth(places: Sequence[Given]) -> OAuth:
+    scope = _first(places, "oauth_scope", "")
+    parts = {name: _first(places, name, "") for name in ("oauth_token_url", "oauth_client_id", "oauth_client_secret")}
+    missing = [_flag_of(name) for name, value in parts.items() if not value]
+    if missing:
+        raise UsageError(f"OAuth 2 needs {', '.join(missing)} too")
+    return OAuth(**{name.removeprefix("oauth_"): value for name, value in parts.items()}, scope=scope)
+
+
+def _tls(places: Sequence[Given], environ: Mapping[str, str]) -> Tls:
+    """What `requests` understands, MLflow's users have: REQUESTS_CA_BUNDLE counts where nothing else is said."""
+    named, insecure = _first(places, "ca_bundle", None), _first(places, "insecure_tls", False)
+    if named and insecure:
+        raise UsageError("--insecure-tls and --ca-bundle contradict each other: leave one of them out")
+    general = _path(environ.get("REQUESTS_CA_BUNDLE", "")) or _path(environ.get("CURL_CA_BUNDLE", ""))
+    return Tls(named or (None if insecure else general), _first(places, "client_cert", None), insecure)
+
+
+def _first(places: Sequence[Given], name: str, default: T) -> T:
+    """What the first place says that says anything."""
+    return next((value for value in (getattr(place, name) for place in places) if value), default)
+
+
+def _header(line: str) -> tuple[str, str]:
+    """`Name: value`; an error shows neither, because the value may be secret."""
+    name, colon, value = line.partition(":")
+    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name.strip()) or not value.strip().isprintable():
+        raise UsageError("a header has to be given as 'Name: value'")
+    return name.strip(), value.strip()
+
+
+def _from_variables(environ: Mapping[str, str], names: Mapping[str, str]) -> Given:
+    found: dict[str, Any] = {}
+    for one in fields(Given):
+        name = names.get(one.name, "")
+        text = environ.get(name, "").strip()
+        if not text:
+            continue
+        if one.name in ("aws_sigv4", "insecure_tls"):
+            found[one.name] = _flag(environ, name, False)
+        elif one.name in ("client_cert", "ca_bundle"):
+            found[one.name] = _path(text)
+        elif one.name == "header":
+            found[one.name] = tuple(line for line in text.splitlines() if line.strip())
+        else:
+            found[one.name] = environ[name] if one.name in SECRET else text
+    return Given(**found)
+
+
+def _from_file(path: Path) -> Given:
+    """User name and password of MLflow's credentials file, read as MLflow's client reads it."""
+    parser = ConfigParser()
+    try:
+        parser.read(path)
+        username, password = (
+            parser.get("mlflow", name, fallback="") for name in ("mlflow_tracking_username", "mlflow_tracking_password")
+        )
+        return Given(username=username, password=password)
+    except (ConfigError, OSError, UnicodeDecodeError):
+        # The parser's own message quotes lines of the file.
+        raise UsageError(f"{path} cannot be read: it has to be an INI file with a section [mlflow]") from None
+
+
+def _retries(environ: Mapping[str, str]) -> Retries:
+    times = _number(environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    return Retries(
+        None if times is None else int(times),
+        _number(environ, "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"),
+        _number(environ, "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"),
+        _flag(environ, "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", True),
+    )
+
+
+def _number(environ: Mapping[str, str], name: str) -> float | None:
+    text = environ.get(name, "").strip()
+    if not text:
+        return None
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise UsageError(f"{name} has to be a number, not {text!r}")
+    return float(text)
+
+
+def _flag(environ: Mapping[str, str], name: str, default: bool) -> bool:
+    text = environ.get(name, "").strip().lower()
+    if text not in ("", "true", "1", "false", "0"):
+        raise UsageError(f"{name} has to be true or false, not {text!r}")
+    return text in ("true", "1") if text else default
+
+
+def _flag_of(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _path(text: str) -> Path | None:

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from tests import secrets
 from tests.comparison import Workspace, snapshot
 from tests.servers import MlflowServer, PostgresServer, clean_environment
 from tests.workspace import ScaleName, Seeded, seed
 
 ROOT = Path(__file__).parents[1]
-MARKER = "debian: needs a Debian package (PostgreSQL)"
+MARKER = "debian: needs a Debian package (PostgreSQL, nginx)"
 
 NewServer = Callable[..., MlflowServer]
 """Makes a running, empty server; takes the keyword arguments of `MlflowServer`."""
@@ -135,10 +136,12 @@ class Cli:
             "PYTHONPATH": str(ROOT),
         }
         self._started: list[subprocess.Popen[str]] = []
+        self.said: list[str] = []
+        """Everything that was printed."""
 
     def __call__(self, *args: str | Path, timeout: float = 1800.0, **env: str) -> subprocess.CompletedProcess[str]:
         """Run to the end; the result has returncode, stdout and stderr. Keywords are environment variables."""
-        return subprocess.run(
+        done = subprocess.run(
             self._command(args),
             env=self.env | env,
             cwd=self.cwd,
@@ -148,6 +151,8 @@ class Cli:
             timeout=timeout,
             check=False,
         )
+        self.said.append(done.stdout + done.stderr)
+        return done
 
     def popen(self, *args: str | Path, **env: str) -> subprocess.Popen[str]:
         """Start and return at once, for tests that interrupt or kill; what still runs after the test is killed."""
@@ -173,6 +178,20 @@ class Cli:
 
     def _command(self, args: tuple[str | Path, ...]) -> list[str]:
         return [sys.executable, "-m", "amigrate", *map(str, args)]
+
+
+@pytest.fixture
+def discreet(cli: Cli, tmp_path: Path) -> Iterator[Cli]:
+    """The command line, watched: afterwards no secret is found in what it printed or wrote."""
+    yield cli
+    assert cli.said
+    assert not secrets.found(cli.said, [tmp_path])
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what a test writes itself, secrets too."""
+    return tmp_path_factory.mktemp("elsewhere")
 
 
 @pytest.fixture

@@ -33,11 +33,12 @@ class RestError(Exception):
 class Rest:
     """One server. A path without a leading slash is below `/api/2.0/mlflow/`. May be shared by a few threads."""
 
-    def __init__(self, uri: str, *, timeout: float = 120.0) -> None:
+    def __init__(self, uri: str, *, timeout: float = 120.0, auth: tuple[str, str] | None = None) -> None:
         self.uri = uri.rstrip("/")
         self._timeout = timeout
         self._session = requests.Session()
         self._session.trust_env = False
+        self._session.auth = auth
         self._session.mount("http://", HTTPAdapter(pool_maxsize=4))
 
     def __enter__(self) -> Self:

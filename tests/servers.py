@@ -1,4 +1,4 @@
-"""Real servers on loopback for the tests: `mlflow server` and, for the tests marked `debian`, PostgreSQL.
+"""Real servers on loopback for the tests: `mlflow server` and, for the tests marked `debian`, PostgreSQL and nginx.
 
 Nothing here imports amigrate: a test that asks a real server must not depend on the code it judges.
 """
@@ -23,6 +23,7 @@ from typing import Self
 
 import requests
 import sqlalchemy
+import trustme
 
 LOOPBACK = "127.0.0.1"
 
@@ -309,3 +310,64 @@ def find_postgres() -> Path:
 def _unprivileged() -> str:
     known = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in known else "nobody"
+
+
+class NginxServer(Daemon):
+    """nginx on loopback with TLS, client certificates and a path prefix, in front of a server.
+
+    `uri` is `https://127.0.0.1:PORT/prefix`; `authority`, `identity` and `stranger` are PEM files: whom to trust, the
+    client certificate with its key that nginx knows, and one that it does not.
+    """
+
+    def __init__(self, folder: Path, upstream: str, *, prefix: str = "/team/mlflow") -> None:
+        super().__init__(folder)
+        self.binary = find_nginx()
+        self.upstream = upstream
+        self.prefix = prefix
+        self.port = free_port()
+        self.uri = f"https://{LOOPBACK}:{self.port}{prefix}"
+        self.authority = folder / "authority.pem"
+        self.identity = folder / "identity.pem"
+        self.stranger = folder / "stranger.pem"
+
+    def _begin(self) -> None:
+        ours, other = trustme.CA(), trustme.CA()
+        ours.cert_pem.write_to_path(self.authority)
+        ours.issue_cert(LOOPBACK).private_key_and_cert_chain_pem.write_to_path(self.folder / "server.pem")
+        ours.issue_cert("ada@example.org").private_key_and_cert_chain_pem.write_to_path(self.identity)
+        other.issue_cert("eve@example.org").private_key_and_cert_chain_pem.write_to_path(self.stranger)
+        (self.folder / "nginx.conf").write_text(self._configuration())
+        command = [str(self.binary), "-p", str(self.folder), "-c", "nginx.conf", "-e", "stderr"]
+        self._launch(command, {"PATH": os.environ.get("PATH", "")}, self._listens, None)
+
+    def _configuration(self) -> str:
+        places = " ".join(
+            f"{name}_temp_path {self.folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
+        return f"""
+            daemon off; worker_processes 1; pid {self.folder}/nginx.pid; error_log stderr; {user}
+            events {{ worker_connections 256; }}
+            http {{
+                access_log off; {places}
+                server {{
+                    listen {LOOPBACK}:{self.port} ssl;
+                    ssl_certificate {self.folder}/server.pem; ssl_certificate_key {self.folder}/server.pem;
+                    ssl_client_certificate {self.authority}; ssl_verify_client on;
+                    client_max_body_size 0; gzip on; gzip_types application/json; gzip_min_length 1;
+                    location {self.prefix}/ {{ proxy_pass {self.upstream}/; proxy_request_buffering off; }}
+                    location / {{ return 302 {self.prefix}$request_uri; }}
+                }}
+            }}"""
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((LOOPBACK, self.port)) == 0
+
+
+def find_nginx() -> Path:
+    """nginx; Debian keeps it where only root looks."""
+    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if found is None:
+        raise FileNotFoundError("nginx is not installed: it is in neither PATH nor /usr/sbin")
+    return Path(found)

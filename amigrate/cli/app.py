@@ -7,6 +7,7 @@ import typer
 from amigrate import __version__
 from amigrate.cli import moves
 from amigrate.cli.demo import demo
+from amigrate.cli.ping import ping
 
 app = typer.Typer(
     name="amigrate",
@@ -24,6 +25,7 @@ app.command("export-experiments")(moves.export_experiments)
 app.command("import-experiments")(moves.import_experiments)
 app.command("export-experiment")(moves.export_experiment)
 app.command("import-experiment")(moves.import_experiment)
+app.command("ping")(ping)
 app.command("demo")(demo)
 
 

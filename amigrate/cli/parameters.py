@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,22 +15,17 @@ from amigrate.report.summary import PARTS
 
 SERVER, MOVE, OUTPUT = "Server", "What and how", "Output"
 
+
+def _login(help: str, metavar: str | None = None) -> Any:
+    """An option of `groups.Login`, which names it and says which variable it can come from."""
+    return typer.Option(help=help, metavar=metavar, rich_help_panel=SERVER, show_default=False)
+
+
 TrackingUri = Annotated[
     str | None,
     typer.Option("--tracking-uri", help="The tracking server. Default: MLFLOW_TRACKING_URI.", rich_help_panel=SERVER),
 ]
-Username = Annotated[
-    str | None, typer.Option(help="User name for basic authentication.", rich_help_panel=SERVER, show_default=False)
-]
-Password = Annotated[
-    str | None, typer.Option(help="Its password; better in MLFLOW_TRACKING_PASSWORD.", rich_help_panel=SERVER)
-]
-Token = Annotated[
-    str | None, typer.Option(help="Bearer token; better in MLFLOW_TRACKING_TOKEN.", rich_help_panel=SERVER)
-]
-CaBundle = Annotated[
-    Path | None, typer.Option(help="PEM file of the authorities to trust.", rich_help_panel=SERVER, show_default=False)
-]
+Uri = Annotated[str | None, typer.Argument(metavar="URI", help="The tracking server. Default: MLFLOW_TRACKING_URI.")]
 Source = Annotated[
     str | None,
     typer.Option("--source", help="The server to read. Default: AMIGRATE_SOURCE_URI.", rich_help_panel=SERVER),
@@ -39,14 +34,22 @@ Target = Annotated[
     str | None,
     typer.Option("--target", help="The server to write. Default: AMIGRATE_TARGET_URI.", rich_help_panel=SERVER),
 ]
-SourceUsername = Annotated[str | None, typer.Option(help="Or AMIGRATE_SOURCE_USERNAME.", rich_help_panel=SERVER)]
-SourcePassword = Annotated[str | None, typer.Option(help="Or AMIGRATE_SOURCE_PASSWORD.", rich_help_panel=SERVER)]
-SourceToken = Annotated[str | None, typer.Option(help="Or AMIGRATE_SOURCE_TOKEN.", rich_help_panel=SERVER)]
-SourceCaBundle = Annotated[Path | None, typer.Option(help="Or AMIGRATE_SOURCE_CA_BUNDLE.", rich_help_panel=SERVER)]
-TargetUsername = Annotated[str | None, typer.Option(help="Or AMIGRATE_TARGET_USERNAME.", rich_help_panel=SERVER)]
-TargetPassword = Annotated[str | None, typer.Option(help="Or AMIGRATE_TARGET_PASSWORD.", rich_help_panel=SERVER)]
-TargetToken = Annotated[str | None, typer.Option(help="Or AMIGRATE_TARGET_TOKEN.", rich_help_panel=SERVER)]
-TargetCaBundle = Annotated[Path | None, typer.Option(help="Or AMIGRATE_TARGET_CA_BUNDLE.", rich_help_panel=SERVER)]
+
+Username = Annotated[str | None, _login("User name for basic authentication.")]
+Password = Annotated[str | None, _login("Its password; better in the variable.")]
+Token = Annotated[str | None, _login("Bearer token; better in the variable.")]
+TokenCommand = Annotated[str | None, _login("Command that prints a token; run again where it expires.", "COMMAND")]
+OAuthTokenUrl = Annotated[str | None, _login("Where OAuth 2 client credentials get a token.", "URL")]
+OAuthClientId = Annotated[str | None, _login("The client's id there.")]
+OAuthClientSecret = Annotated[str | None, _login("Its secret; better in the variable.")]
+OAuthScope = Annotated[str | None, _login("The scope to ask for.")]
+AwsSigV4 = Annotated[bool, _login("Sign requests with the AWS credentials of this machine.")]
+Header = Annotated[list[str] | None, _login("Header for every request; may be given again.", "'NAME: VALUE'")]
+ClientCert = Annotated[Path | None, _login("PEM file with a client certificate and its key.")]
+CaBundle = Annotated[Path | None, _login("PEM file of the authorities to trust.")]
+InsecureTls = Annotated[bool, _login("Do not check the server's TLS certificate.")]
+Workspace = Annotated[str | None, _login("The workspace to work in, on a server that has them.")]
+RegistryUri = Annotated[str | None, _login("A separate server for registered models.", "URI")]
 
 OutputDir = Annotated[Path, typer.Option("--output-dir", help="The folder to write; made if needed.")]
 InputDir = Annotated[Path, typer.Option("--input-dir", help="The folder of an archive.")]

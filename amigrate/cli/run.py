@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import typer
@@ -16,11 +17,18 @@ from rich.console import Console
 
 from amigrate.commands import Session
 from amigrate.core.errors import AmigrateError, leaf
-from amigrate.options import Options, redacted
+from amigrate.options import ADDRESSES, SECRET, Options, redacted
 from amigrate.report.summary import EXIT_INTERRUPTED, EXIT_LOSS, Summary, dump, plain, show
 
-SECRETS = ("--password", "--token", "--source-password", "--source-token", "--target-password", "--target-token")
-ADDRESSES = ("--tracking-uri", "--source", "--target")
+ENDS = ("", "source-", "target-")
+HIDDEN = frozenset(f"--{end}{name.replace('_', '-')}" for end in ENDS for name in SECRET)
+"""Options whose values are never shown."""
+SHORTENED = frozenset(f"--{end}{name.replace('_', '-')}" for end in ENDS for name in ADDRESSES) | {
+    "--tracking-uri",
+    "--source",
+    "--target",
+}
+"""Options whose values are shown without the credentials that they may hold."""
 
 Work = Callable[[Session], Coroutine[Any, Any, Summary]]
 
@@ -51,10 +59,9 @@ def ended(
 ) -> R:
     """Build the options and do the work; what fails is explained here, and leaves with the exit code it stands for."""
     errors = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # Only our own logger: the details of others (botocore's, httpcore's) hold signatures, tokens and cookies.
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("amigrate").setLevel(logging.DEBUG if debug else logging.INFO)
     try:
         options, work = build()
         session = Session(options, errors, again(sys.argv))
@@ -111,17 +118,16 @@ def _explain(raised: Exception, console: Console, debug: bool) -> None:
 
 def again(argv: list[str]) -> str:
     """The command that continues, without secrets: those are taken from the environment then."""
-    shown, hide = ["amigrate"], ""
-    for word in argv[1:]:
-        name, equals, value = word.partition("=")
-        if hide in SECRETS:
-            word = "…"
-        elif hide in ADDRESSES:
-            word = redacted(word)
-        elif equals and name in SECRETS:
-            word = f"{name}=…"
-        elif equals and name in ADDRESSES:
-            word = f"{name}={redacted(value)}"
-        hide = "" if hide else word
-        shown.append(word)
-    return shlex.join(shown)
+    return shlex.join(["amigrate", *(_discreet(before, word) for before, word in pairwise(argv))])
+
+
+def _discreet(before: str, word: str) -> str:
+    """A word of a command line as it may be shown; the word before it may be the option whose value it is."""
+    if before in HIDDEN:
+        return "…"
+    if before in SHORTENED:
+        return redacted(word)
+    name, equals, value = word.partition("=")
+    if equals and name in HIDDEN:
+        return f"{name}=…"
+    return f"{name}={redacted(value)}" if equals and name in SHORTENED else word

@@ -1,4 +1,4 @@
-"""The verbs of the MLflow REST API, each inside the server's guard, and what a server says of itself.
+"""The verbs of the MLflow REST API, each inside the server's guard.
 
 Whether a request may be sent twice is declared where its endpoint is named (`Endpoint.resend`).
 """
@@ -6,18 +6,40 @@ Whether a request may be sent twice is declared where its endpoint is named (`En
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from amigrate.client.http import Http, Params, encode_path
 from amigrate.core import codec
-from amigrate.core.errors import AmigrateError, ApiError, NoServer, NotFound, Rejected, Transient, Unsupported
+from amigrate.core.errors import AmigrateError, ApiError, TooLarge, Transient
 from amigrate.core.model import Body, Doc, Stream
 from amigrate.core.ports import Guard, Work
+
+T = TypeVar("T")
 
 V2 = "/api/2.0/mlflow"
 V3 = "/api/3.0/mlflow"
 AJAX = "/ajax-api/2.0/mlflow"
+PATIENCE = 2
+"""Attempts at an answer that comes too slowly, before less is asked for: gateways wait a minute each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a server is and can do, as `abilities.probe` found it; None is not known."""
+
+    version: str = ""
+    """As the server says it; empty on servers before 2.1, which do not say."""
+    release: tuple[int, int] = (0, 0)
+    """Major and minor; (1, 0) and (2, 0) where only the endpoints tell."""
+    store: str = ""
+    """`SqlStore` or `FileStore`, where the server says so (3.10+)."""
+    workspaces: bool | None = None
+    proxied: bool | None = None
+    """Whether artifacts of new experiments go through the server."""
+    administrator: bool | None = None
+    """Under MLflow's own basic authentication: whether this user sees everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +52,18 @@ class Endpoint:
     resend: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a server is and can do, probed once."""
-
-    version: str
-    store: str = ""
-    """`SqlStore` or `FileStore`, where the server says so (3.10+)."""
-
-
-VERSION = Endpoint("GET", "/version")
-INFO = Endpoint("GET", f"{V3}/server-info")
 SEARCH_EXPERIMENTS = Endpoint("POST", f"{V2}/experiments/search")
 
 
 class Api:
-    """One server: JSON verbs, file streams, abilities."""
+    """One server: JSON verbs and file streams."""
 
     def __init__(self, http: Http, guard: Guard) -> None:
         self.http = http
         self.guard = guard
         self.uri = http.server.uri
-        self.abilities = Abilities("")
+        self.abilities = Abilities()
+        """What `abilities.probe` has found out."""
 
     async def call(
         self,
@@ -60,10 +72,12 @@ class Api:
         *,
         params: Params = (),
         recover: Callable[[], Awaitable[Doc | None]] | None = None,
+        divisible: bool = False,
     ) -> Doc:
         """One JSON request; returns the parsed answer (`{}` where it is empty).
 
-        Raises `ApiError` as `client.http.error_of` judges, after the guard's retries.
+        Raises `ApiError` as `client.http.error_of` judges, after the guard's retries; `TooLarge` where the request is
+        `divisible` and the server, or a gateway in front of it, was too slow for it as a whole.
         """
         data = None if body is None else codec.dumps(body)
 
@@ -71,17 +85,42 @@ class Api:
             raw = await self.http.send(endpoint.method, endpoint.path, params=params, body=data)
             return _parsed(raw, endpoint.path), len(raw) + len(data or b"")
 
+        if divisible:
+            return await self._divisible(endpoint, attempt)
         return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend, recover=recover)
 
     async def weighed(self, endpoint: Endpoint, body: Doc, *, at_most: int | None) -> tuple[Doc, int]:
-        """A JSON request whose answer is also weighed in bytes; `TooLarge` where it exceeds `at_most`."""
+        """A JSON request whose answer is also weighed in bytes.
+
+        `TooLarge` where it exceeds `at_most`, and where the server, or a gateway in front of it, was too slow for it:
+        who names a limit can ask for less.
+        """
         data = codec.dumps(body)
 
         async def attempt() -> tuple[tuple[Doc, int], int]:
             raw = await self.http.send(endpoint.method, endpoint.path, body=data, at_most=at_most)
             return (_parsed(raw, endpoint.path), len(raw)), len(raw) + len(data)
 
-        return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend)
+        if at_most is None:
+            return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend)
+        return await self._divisible(endpoint, attempt)
+
+    async def _divisible(self, endpoint: Endpoint, attempt: Callable[[], Awaitable[tuple[T, int]]]) -> T:
+        """A request whose caller can ask for less: `TooLarge` says so, soon where an answer takes too long."""
+
+        async def impatient() -> tuple[T, int]:
+            try:
+                return await attempt()
+            except Transient as error:
+                error.attempts = min(error.attempts, PATIENCE) if error.slow else error.attempts
+                raise
+
+        try:
+            return await self.guard.call(endpoint.work, impatient, resend=endpoint.resend)
+        except Transient as error:
+            if not (error.slow or error.broken):
+                raise
+            raise TooLarge(f"no whole answer came: {error}", endpoint=endpoint.path) from error
 
     def file(self, path: str, params: Params = (), size: int | None = None) -> Body:
         """A file of the server as a body; `path` is encoded already."""
@@ -91,80 +130,35 @@ class Api:
         """Send a body, opened anew for every attempt; returns the bytes sent."""
 
         async def attempt() -> tuple[int, int]:
-            async with body.open() as stream:
-                counted = _Counted(stream)
-                counted_stream = Stream(counted.chunks(), stream.size)
-                try:
-                    await self.http.upload(endpoint.method, endpoint.path, counted_stream, params=params)
-                except ApiError as error:
-                    raise (counted.broke or error) from error
-                return counted.size, counted.size
+            counted = _Counted(body)
+            try:
+                await self.http.upload(endpoint.method, endpoint.path, Body(counted.open, body.size), params=params)
+            except ApiError as error:
+                raise (counted.broke or error) from error
+            return counted.size, counted.size
 
         return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend)
 
-    async def probe(self) -> Abilities:
-        """Find out what answers at the address. Two requests.
-
-        Raises `NoServer` where nothing there is an MLflow server, `AuthError` where it does not let us in.
-        """
-        try:
-            self.abilities = await self._abilities()
-        except Transient as error:
-            raise NoServer(f"no MLflow server answers at {self.uri}: {error}") from error
-        except ApiError as error:
-            raise NoServer(
-                f"what answers at {self.uri} is not an MLflow server ({error}): check host, port and path"
-            ) from error
-        return self.abilities
-
-    async def _abilities(self) -> Abilities:
-        version = await self._version()
-        # The version endpoint may be open while the API is not, so the credentials are tried on the API itself.
-        found = await self.call(SEARCH_EXPERIMENTS, {"max_results": 1})
-        if not isinstance(found, dict):
-            raise NoServer(f"what answers at {self.uri} is not an MLflow server: check host, port and path")
-        try:
-            info = await self.call(INFO)
-        except (NotFound, Unsupported, Rejected):
-            info = {}
-        return Abilities(version, str(info.get("store_type") or ""))
-
-    async def _version(self) -> str:
-        """`GET /version`; empty on 1.x and 2.0, which lack it."""
-        try:
-            raw = await self.guard.call(Work.READ, self._version_once)
-        except (NotFound, Unsupported):
-            return ""
-        text = raw.decode("utf-8", "replace").strip().strip('"')
-        if not text[:1].isdigit() or len(text) > 40:
-            raise NoServer(
-                f"what answers at {self.uri} is not an MLflow server (it sent {text[:40]!r}): check host, port and path"
-            )
-        return text
-
-    async def _version_once(self) -> tuple[bytes, int]:
-        """The first contact: an address where nobody listens is wrong rather than busy."""
-        try:
-            raw = await self.http.send("GET", VERSION.path)
-        except Transient as error:
-            if error.unreachable:
-                raise NoServer(f"no MLflow server answers at {self.uri}: {error}") from error
-            raise
-        return raw, len(raw)
-
 
 class _Counted:
-    """Counts the bytes of a stream as they pass."""
+    """Counts the bytes of a body as they pass."""
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, body: Body) -> None:
+        self._body = body
         self.size = 0
+        """Of the last time that it was opened."""
         self.broke: AmigrateError | None = None
-        """Why the stream itself failed: the real reason behind a broken upload."""
+        """Why the body itself failed: the real reason behind a broken upload."""
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Stream]:
+        async with self._body.open() as stream:
+            yield Stream(self._chunks(stream.chunks), stream.size)
+
+    async def _chunks(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self.size, self.broke = 0, None
         try:
-            async for chunk in self._stream.chunks:
+            async for chunk in chunks:
                 self.size += len(chunk)
                 yield chunk
         except AmigrateError as error:

@@ -13,6 +13,7 @@ AmigrateError
 └ ApiError                      an answer of a server, with status, code and endpoint
   ├ Transient                   worth another attempt
   ├ NotFound, Conflict, Rejected
+  ├ Forbidden                   our credentials do not suffice for this one object
   ├ Unsupported                 the server has no such endpoint or feature
   └ TooLarge                    the answer is bigger than the caller wants to hold
 """
@@ -91,7 +92,8 @@ class Transient(ApiError):
     """Worth another attempt.
 
     `retry_after` (seconds) is the server's wish, `overload` says that it has too much to do, `attempts` how often
-    the request is sent at most, `unreachable` that not even a connection came about, `broken` that it broke.
+    the request is sent at most, `unreachable` that not even a connection came about, `broken` that it broke, `slow`
+    that the answer took longer than somebody on the way was willing to wait.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Transient(ApiError):
         attempts: int = 8,
         unreachable: bool = False,
         broken: bool = False,
+        slow: bool = False,
     ) -> None:
         super().__init__(message, status=status, code=code, endpoint=endpoint)
         self.retry_after = retry_after
@@ -113,6 +116,7 @@ class Transient(ApiError):
         self.attempts = attempts
         self.unreachable = unreachable
         self.broken = broken
+        self.slow = slow
 
 
 class NotFound(ApiError):
@@ -125,6 +129,10 @@ class Conflict(ApiError):
 
 class Rejected(ApiError):
     """The server understood and refused: this record fails, its siblings do not."""
+
+
+class Forbidden(Rejected):
+    """The credentials are accepted but do not suffice for this one object."""
 
 
 class Unsupported(ApiError):

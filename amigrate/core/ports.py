@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
@@ -20,6 +21,22 @@ class Work(StrEnum):
     READ = "read"
     WRITE = "write"
     FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How requests are repeated, as the user wants it; None leaves it to the guard."""
+
+    times: int | None = None
+    """Repetitions at most of what may be repeated at all."""
+    backoff: float | None = None
+    """Seconds: the first repetition comes at once, the next ones after 2, 4, 8, … times this."""
+    jitter: float | None = None
+    """Random seconds on top."""
+    respect_retry_after: bool = True
+
+
+AS_USUAL = Retries()
 
 
 class Guard(Protocol):

@@ -18,7 +18,7 @@ from tenacity.wait import wait_exponential, wait_random
 
 from amigrate.core.errors import CannotContinue, NoServer, Transient
 from amigrate.core.model import Stream
-from amigrate.core.ports import Work
+from amigrate.core.ports import AS_USUAL, Retries, Work
 from amigrate.engine.limiter import Limiter
 from amigrate.engine.stats import Requests
 
@@ -31,6 +31,7 @@ REQUEST_COST = {Work.READ: 8.0, Work.WRITE: 8.0, Work.FILE: 3.0}
 BYTE_COST = {Work.READ: 1 / 1000, Work.WRITE: 1 / 800, Work.FILE: 1 / 200_000}
 """Milliseconds for each byte moved: points are dear, files are cheap."""
 LONGEST_WAIT = 30.0
+LONGEST_BACKOFF = 120.0
 
 
 class Slots:
@@ -85,6 +86,7 @@ class AdaptiveGuard:
         sleep: Sleep = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         pinned: int | None = None,
+        retries: Retries = AS_USUAL,
     ) -> None:
         """`ceiling` bounds every class of work; `pinned` fixes them all at one limit, for measurements."""
         self._requests = requests
@@ -92,6 +94,7 @@ class AdaptiveGuard:
         self._clock = clock
         self._pace = 1 / per_second if per_second else 0.0
         self._next = 0.0
+        self._retries = retries
         self._slots = {work: Slots(Limiter(pinned or ceiling, pinned or START[work], pinned or 1)) for work in Work}
 
     async def call(
@@ -198,8 +201,8 @@ class AdaptiveGuard:
     def _trials(self) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception_type(Transient),
-            stop=_enough,
-            wait=_wait,
+            stop=self._enough,
+            wait=self._wait,
             sleep=self._sleep,
             before_sleep=self._retrying,
             retry_error_callback=_gave_up,
@@ -208,19 +211,30 @@ class AdaptiveGuard:
     def _retrying(self, _: RetryCallState) -> None:
         self._requests.retried += 1
 
+    def _enough(self, state: RetryCallState) -> bool:
+        """What must not be sent again never is; for all else the user's number counts, where there is one."""
+        error = state.outcome.exception() if state.outcome else None
+        attempts = getattr(error, "attempts", 1)
+        if self._retries.times is not None and attempts > 1:
+            attempts = self._retries.times + 1
+        return bool(state.attempt_number >= attempts)
 
-_backoff = wait_exponential(multiplier=0.3, max=LONGEST_WAIT) + wait_random(0, 0.5)
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        wished = getattr(error, "retry_after", None)
+        if wished is not None and self._retries.respect_retry_after:
+            return float(min(wished, 10 * LONGEST_WAIT))
+        return _backoff(self._retries, state)
 
 
-def _wait(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    wished = getattr(error, "retry_after", None)
-    return min(wished, 10 * LONGEST_WAIT) if wished is not None else _backoff(state)
-
-
-def _enough(state: RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome else None
-    return state.attempt_number >= getattr(error, "attempts", 1)
+def _backoff(retries: Retries, state: RetryCallState) -> float:
+    """Ours, or the one of MLflow's client (urllib3's): at once, then doubling up to two minutes."""
+    jitter = wait_random(0, 0.5 if retries.jitter is None else retries.jitter)(state)
+    if retries.backoff is None:
+        return wait_exponential(multiplier=0.3, max=LONGEST_WAIT)(state) + jitter
+    if state.attempt_number <= 1:
+        return 0.0
+    return min(retries.backoff * 2.0 ** (state.attempt_number - 1) + jitter, LONGEST_BACKOFF)
 
 
 def _gave_up(state: RetryCallState) -> None:

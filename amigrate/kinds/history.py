@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amigrate.client.api import AJAX, V2, Api, Endpoint
-from amigrate.core.errors import NotFound, Rejected, Unsupported
+from amigrate.core.errors import NotFound, Rejected, TooLarge, Unsupported
 from amigrate.core.model import POINT_BYTES, Point, Record, Ref, Rows
 
 BULK = Endpoint("GET", f"{AJAX}/metrics/get-history-bulk")
@@ -59,7 +59,7 @@ class Waiting:
     by_key: dict[str, deque[Series]]
     alone: deque[Series] = field(default_factory=deque)
     groups: deque[list[Series]] = field(default_factory=deque)
-    """Parts of calls that were refused as a whole."""
+    """Parts of calls that were refused, or took too long, as a whole."""
     lengths: dict[str, int] = field(default_factory=dict)
     """The longest series met so far, by run: the metrics of a run mostly have the same length."""
     typical: float = TYPICAL
@@ -155,7 +155,7 @@ class HistoryReader:
             self._waiting.bulk = False
             self._waiting.alone.extend(series)
             return []
-        except (NotFound, Rejected):
+        except (NotFound, Rejected, TooLarge):
             if len(series) == 1:
                 raise
             half = len(series) // 2
@@ -169,7 +169,7 @@ class HistoryReader:
     async def _bulk(self, series: list[Series]) -> list[Rows]:
         key = series[0].key
         params = [("run_id", one.ref.id) for one in series] + [("metric_key", key), ("max_results", str(CAP))]
-        answer = await self._api.call(BULK, params=params)
+        answer = await self._api.call(BULK, params=params, divisible=len(series) > 1)
         rows = answer.get("metrics") or []
         points = _by_run(rows)
         if len(rows) >= CAP:

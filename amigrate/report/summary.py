@@ -106,6 +106,11 @@ def show(summary: Summary, console: Console) -> None:
         console.print(plain(line), highlight=False, markup=False, soft_wrap=True)
 
 
+def warn(console: Console, text: str) -> None:
+    """Say something at once that cannot wait for the summary."""
+    console.print(f"warning: {text}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+
+
 def _lines(summary: Summary) -> Iterator[str]:
     for warning in summary.stats.notes.warnings[:SHOWN]:
         yield f"warning: {warning}"

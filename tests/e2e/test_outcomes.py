@@ -61,7 +61,8 @@ def refused(done: object, code: int, *words: str) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "kind", "words"),
     [
-        (200, b"<html><body>Please log in</body></html>", "text/html", "not an MLflow server"),
+        (200, b"<html><body>Please log in</body></html>", "text/html", "this is a login page, not MLflow"),
+        (200, b"<html><body>It works!</body></html>", "text/html", "not an MLflow server"),
         (404, b"<html>not here</html>", "text/html", "not an MLflow server"),
         (401, b"who are you", "text/plain", "does not accept the credentials"),
     ],

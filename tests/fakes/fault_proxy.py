@@ -157,7 +157,7 @@ class FaultProxy:
         sending = self._session.request(
             request.method,
             URL(self._upstream + request.raw_path, encoded=True),
-            headers=_end_to_end(request.headers),
+            headers=end_to_end(request.headers),
             data=request.content.iter_chunked(CHUNK) if request.can_read_body else None,
             allow_redirects=False,
         )
@@ -176,7 +176,7 @@ class FaultProxy:
     async def _answer(
         self, request: web.BaseRequest, answer: aiohttp.ClientResponse, fault: Fault | None
     ) -> web.StreamResponse:
-        response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_end_to_end(answer.headers))
+        response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=end_to_end(answer.headers))
         await response.prepare(request)
         room = _half(answer) if fault == "cut_bodies" else None
         async for chunk in answer.content.iter_chunked(CHUNK):
@@ -269,5 +269,5 @@ def _refusal(status: int, code: str, headers: dict[str, str]) -> web.Response:
     return web.json_response(message, status=status, headers=headers)
 
 
-def _end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+def end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in HOP_BY_HOP)
