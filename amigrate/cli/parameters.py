@@ -12,6 +12,8 @@ from amigrate.core.errors import UsageError
 from amigrate.kinds import REGISTRY
 from amigrate.kinds.uncarried import LABELS
 
+PARTS = ("metrics", "params", "tags", "dataset-inputs")
+"""What a target may refuse of a run."""
 SERVER, MOVE, OUTPUT = "Server", "What and how", "Output"
 
 TrackingUri = Annotated[
@@ -64,7 +66,7 @@ AcceptLoss = Annotated[
     typer.Option(
         metavar="KIND,…",
         help="Kinds whose losses do not make the exit code 1: "
-        + ", ".join([*(kind.label for kind in REGISTRY.values()), "params", "tags", *LABELS]),
+        + ", ".join([*(kind.label for kind in REGISTRY.values()), *PARTS, *LABELS]),
         rich_help_panel=MOVE,
         show_default=False,
     ),
@@ -135,7 +137,7 @@ def names(text: str, option: str) -> tuple[str, ...]:
 def kinds_to_lose(text: str) -> frozenset[str]:
     """The kinds of `--accept-loss`; unknown ones are refused."""
     given = {part.strip() for part in text.split(",") if part.strip()}
-    known = {kind.label for kind in REGISTRY.values()} | set(LABELS) | {"params", "tags"}
+    known = {kind.label for kind in REGISTRY.values()} | {*LABELS, *PARTS}
     unknown = sorted(given - known)
     if unknown:
         raise UsageError(f"--accept-loss does not know {', '.join(unknown)}; it knows {', '.join(sorted(known))}")

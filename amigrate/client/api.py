@@ -5,8 +5,10 @@ Whether a request may be sent twice is declared where its endpoint is named (`En
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from amigrate.client.http import Http, Params, encode_path
@@ -38,6 +40,10 @@ class Abilities:
     store: str = ""
     """`SqlStore` or `FileStore`, where the server says so (3.10+)."""
 
+    def older_than(self, *release: int) -> bool:
+        """True for a server before this release; one that cannot tell its version is a 1.x or 2.0."""
+        return tuple(int(part) for part in re.findall(r"\d+", self.version)[:2]) < release
+
 
 VERSION = Endpoint("GET", "/version")
 INFO = Endpoint("GET", f"{V3}/server-info")
@@ -52,6 +58,8 @@ class Api:
         self.guard = guard
         self.uri = http.server.uri
         self.abilities = Abilities("")
+        self.disk: Path | None = None
+        """For a local store: its artifacts on plain paths are read and written on this disk, relative ones below it."""
 
     async def call(
         self,
@@ -63,11 +71,12 @@ class Api:
     ) -> Doc:
         """One JSON request; returns the parsed answer (`{}` where it is empty).
 
-        Raises `ApiError` as `client.http.error_of` judges, after the guard's retries.
+        `recover` may change `body` before it is sent again. Raises `ApiError` as `client.http.error_of` judges, after
+        the guard's retries.
         """
-        data = None if body is None else codec.dumps(body)
 
         async def attempt() -> tuple[Doc, int]:
+            data = None if body is None else codec.dumps(body)
             raw = await self.http.send(endpoint.method, endpoint.path, params=params, body=data)
             return _parsed(raw, endpoint.path), len(raw) + len(data or b"")
 

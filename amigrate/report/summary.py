@@ -14,7 +14,15 @@ from amigrate.core import codec
 from amigrate.core.model import Status
 from amigrate.engine.stats import Requests, Stats
 
-PLURALS = {"experiment": "experiments", "run": "runs", "artifact": "artifacts", "param": "params", "tag": "tags"}
+PLURALS = {
+    "experiment": "experiments",
+    "run": "runs",
+    "artifact": "artifacts",
+    "metric": "metrics",
+    "param": "params",
+    "tag": "tags",
+    "dataset-input": "dataset-inputs",
+}
 SHOWN = 20
 """Losses that the terminal shows; the report has them all."""
 

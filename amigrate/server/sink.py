@@ -43,8 +43,9 @@ class ServerSink:
         return await self._kind(record).put_file(self._target, record, file, body, ids, self._open[_key(record)])
 
     async def commit(self, record: Record, ids: Ids) -> list[Outcome]:
-        losses = await self._kind(record).commit(self._target, record, ids, self._open[_key(record)])
-        self._committed[_key(record)] = self._open.pop(_key(record))
+        """An experiment is committed once more when runs came late: nothing is open then."""
+        losses = await self._kind(record).commit(self._target, record, ids, self._open.get(_key(record)))
+        self._committed[_key(record)] = self._open.pop(_key(record), None)
         return losses
 
     def drop(self, record: Record) -> None:
