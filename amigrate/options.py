@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from amigrate.core.errors import UsageError
+from amigrate.stores import Store, local_store
 
 MEBIBYTE = 1024 * 1024
 
@@ -29,6 +30,8 @@ class ServerOptions:
     ca_bundle: Path | None = None
     timeout: float = 300.0
     """Seconds without a byte before an answer is given up. An overloaded server takes 30 s to say so."""
+    store: Store | None = None
+    """The local store that this is, where it is none of a server: a private one is started for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,10 @@ def split_uri(uri: str) -> tuple[str, str, str]:
     """The URI without credentials, the user name and the password in it (empty where there are none)."""
     parts = urlsplit(uri.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"'{redacted(uri)}' is not the address of a server: it has to begin with http:// or https://")
+        raise UsageError(
+            f"'{redacted(uri)}' is not the address of a server: it has to begin with http:// or https://, "
+            "or to name a local store: sqlite:///mlflow.db, a folder of runs, postgresql://…"
+        )
     host = parts.netloc.rpartition("@")[2]
     bare = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
     return bare, unquote(parts.username or ""), unquote(parts.password or "")
@@ -107,7 +113,7 @@ def redacted(uri: str) -> str:
         parts = urlsplit(uri.strip())
     except ValueError:
         return "(unreadable address)"
-    if not parts.netloc:
+    if not parts.netloc and (parts.scheme in ("", "file", "sqlite") or not parts.query):
         return uri.strip()
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
@@ -118,6 +124,8 @@ def same_server(one: str, other: str) -> bool:
 
 
 def _origin(uri: str) -> tuple[str, str, int, str]:
+    if not uri.startswith(("http://", "https://")):
+        return uri, "", 0, ""
     parts = urlsplit(split_uri(uri)[0])
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return parts.scheme, parts.hostname or "", port, parts.path
@@ -132,6 +140,8 @@ class Given:
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     ca_bundle: Path | None = None
+    artifacts_destination: str | None = None
+    upgrade_schema: bool = False
 
 
 def server_options(given: Given, environ: Mapping[str, str], end: str = "") -> ServerOptions:
@@ -149,6 +159,11 @@ def server_options(given: Given, environ: Mapping[str, str], end: str = "") -> S
     if not address:
         option = f"--{end} or AMIGRATE_{end.upper()}_URI" if end else "--tracking-uri or MLFLOW_TRACKING_URI"
         raise UsageError(f"no server given: set {option} to the address of a tracking server")
+    store = local_store(address.strip(), given.artifacts_destination, upgrade=given.upgrade_schema)
+    if store is not None:
+        return ServerOptions(store.shown, store=store)
+    if given.artifacts_destination:
+        raise UsageError("--artifacts-destination is for local stores: a server knows where its artifacts are")
     uri, user, password = split_uri(address)
     shared = _shared_credentials(environ, uri, tracking, end)
     options = ServerOptions(

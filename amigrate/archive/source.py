@@ -36,6 +36,11 @@ FoundFile = tuple[Doc, str, AmigrateError | None]
 """What is said of a file, where it lies below the archive's root, and why it cannot be had."""
 
 
+def holds_archive(root: Path) -> bool:
+    """True for the folder of an archive, whole or not."""
+    return (root / MANIFEST).is_file() or (root / PRIVATE).is_dir() or next(_experiment_folders(root), None) is not None
+
+
 class ArchiveSource:
     """See `core.ports.Source`."""
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -20,22 +20,43 @@ from amigrate.core.errors import AmigrateError, DiskError, Uncarriable
 from amigrate.core.model import Body, Stream
 
 CHUNK = 256 * 1024
+RUN_LEVELS = 3
+"""`<experiment>/<run>/artifacts`."""
 DISK_IS_GONE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def disk_path(location: str, base: Path) -> Path | None:
-    """The folder that `location` names; None where it is not on a disk. `base` is what relative ones refer to."""
+class Home(Protocol):
+    """What is asked of a local store. See `stores.Store`."""
+
+    @property
+    def base(self) -> Path: ...
+
+    @property
+    def runs(self) -> Path: ...
+
+
+def disk_folder(location: str, store: Home) -> DiskFolder | None:
+    """The folder that `location`, the `artifact_uri` of a run, names; None where it is not on a disk.
+
+    A store that was moved here from another machine still names the places where it was: there, the run's folder is
+    looked for where it would be by default.
+    """
     parts = urlsplit(location)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return base / unquote(parts.path)
-    return None if parts.scheme else base / location
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        return None
+    root = store.base / (unquote(parts.path) if parts.scheme else location)
+    moved = store.runs.joinpath(*root.parts[-RUN_LEVELS:])
+    if root.exists() or root.is_relative_to(store.base) or root.parents[RUN_LEVELS - 1].exists():
+        return DiskFolder(root)
+    return DiskFolder(moved if moved.exists() else root, elsewhere=not moved.exists())
 
 
 class DiskFolder:
-    """A folder on this machine."""
+    """A folder on this machine. `elsewhere`: it was on another one, so that it is empty here means nothing."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, elsewhere: bool = False) -> None:
         self._root = root
+        self._elsewhere = elsewhere
 
     async def entries(self, path: str) -> list[Entry]:
         with _explained(path or str(self._root)):
@@ -46,6 +67,8 @@ class DiskFolder:
             with os.scandir(self._root / path) as found:
                 return [_entry(path, item) for item in sorted(found, key=lambda item: item.name)]
         except FileNotFoundError:
+            if self._elsewhere and not path:
+                raise Uncarriable(f"{self._root} is not on this machine") from None
             return []
 
     def refusal(self, path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amigrate.artifacts.disk import DiskFolder, disk_path
+from amigrate.artifacts.disk import disk_folder
 from amigrate.artifacts.folder import Folder
 from amigrate.artifacts.proxy import ProxyFolder, proxy_path
 from amigrate.artifacts.through import RunFolder
@@ -18,5 +18,5 @@ def folder_of(api: Api, location: str, run_id: str) -> Folder:
     path = proxy_path(location, api.uri)
     if path is not None:
         return ProxyFolder(api, path, run_id)
-    on_disk = disk_path(location, api.disk) if api.disk else None
-    return RunFolder(api, run_id, location) if on_disk is None else DiskFolder(on_disk)
+    on_disk = disk_folder(location, api.store) if api.store else None
+    return on_disk or RunFolder(api, run_id, location)

@@ -10,7 +10,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
 from amigrate.cli import parameters as p
@@ -27,10 +27,13 @@ class Server:
     password: p.Password = None
     token: p.Token = None
     ca_bundle: p.CaBundle = None
+    artifacts_destination: p.ArtifactsDestination = None
+    upgrade_schema: p.UpgradeSchema = False
 
     def options(self) -> ServerOptions:
         given = Given(self.tracking_uri, self.username, self.password, self.token, self.ca_bundle)
-        return server_options(given, os.environ)
+        local = replace(given, artifacts_destination=self.artifacts_destination, upgrade_schema=self.upgrade_schema)
+        return server_options(local, os.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,9 @@ class Ends:
     target_password: p.TargetPassword = None
     target_token: p.TargetToken = None
     target_ca_bundle: p.TargetCaBundle = None
+    source_artifacts: p.SourceArtifacts = None
+    target_artifacts: p.TargetArtifacts = None
+    upgrade_schema: p.UpgradeSchema = False
 
     def options(self) -> tuple[ServerOptions, ServerOptions]:
         source = Given(
@@ -55,6 +61,8 @@ class Ends:
         target = Given(
             self.target, self.target_username, self.target_password, self.target_token, self.target_ca_bundle
         )
+        source = replace(source, artifacts_destination=self.source_artifacts, upgrade_schema=self.upgrade_schema)
+        target = replace(target, artifacts_destination=self.target_artifacts, upgrade_schema=self.upgrade_schema)
         return server_options(source, os.environ, "source"), server_options(target, os.environ, "target")
 
 

@@ -18,7 +18,34 @@ SERVER, MOVE, OUTPUT = "Server", "What and how", "Output"
 
 TrackingUri = Annotated[
     str | None,
-    typer.Option("--tracking-uri", help="The tracking server. Default: MLFLOW_TRACKING_URI.", rich_help_panel=SERVER),
+    typer.Option(
+        "--tracking-uri",
+        help="The tracking server, or a local store. Default: MLFLOW_TRACKING_URI.",
+        rich_help_panel=SERVER,
+    ),
+]
+ArtifactsDestination = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts-destination",
+        help="Of a local store: where its server kept the artifacts. Default: mlartifacts beside it.",
+        rich_help_panel=SERVER,
+        show_default=False,
+    ),
+]
+SourceArtifacts = Annotated[
+    str | None, typer.Option("--source-artifacts-destination", help="As above.", rich_help_panel=SERVER)
+]
+TargetArtifacts = Annotated[
+    str | None, typer.Option("--target-artifacts-destination", help="As above.", rich_help_panel=SERVER)
+]
+UpgradeSchema = Annotated[
+    bool,
+    typer.Option(
+        "--upgrade-schema",
+        help="Of a local database: upgrade the schema of an older MLflow, for good.",
+        rich_help_panel=SERVER,
+    ),
 ]
 Username = Annotated[
     str | None, typer.Option(help="User name for basic authentication.", rich_help_panel=SERVER, show_default=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from amigrate.client.http import Http, Params, encode_path
@@ -58,8 +57,10 @@ class Api:
         self.guard = guard
         self.uri = http.server.uri
         self.abilities = Abilities("")
-        self.disk: Path | None = None
-        """For a local store: its artifacts on plain paths are read and written on this disk, relative ones below it."""
+        self.shown = self.uri
+        """The address for people: of a local store its own, not that of the private server."""
+        self.store = http.server.store
+        """The local store behind a private server: its artifacts on plain paths are on this machine's disk."""
 
     async def call(
         self,

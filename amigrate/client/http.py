@@ -51,7 +51,7 @@ class Http:
     def __init__(self, server: ServerOptions) -> None:
         self.server = server
         self._session: aiohttp.ClientSession | None = None
-        self._proxy = proxy_for(server.uri)
+        self._proxy = None if server.store else proxy_for(server.uri)
 
     async def __aenter__(self) -> Http:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, ssl=tls(self.server))
