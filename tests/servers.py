@@ -264,22 +264,23 @@ class PostgresServer(Daemon):
         """Make an empty database and return its SQLAlchemy URI."""
         self._databases += 1
         name = f"test_{self._databases}"
-        self._execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name}")
         return self._uri(name)
 
     def _uri(self, database: str) -> str:
         return f"postgresql+psycopg2://postgres@{LOOPBACK}:{self.port}/{database}"
 
-    def _execute(self, statement: str) -> None:
+    def execute(self, statement: str, uri: str = "") -> None:
+        """Run a statement in a database, or in the cluster's own."""
         engine = sqlalchemy.create_engine(
-            self._uri("postgres"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool
+            uri or self._uri("postgres"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool
         )
         with engine.connect() as connection:
             connection.execute(sqlalchemy.text(statement))
 
     def _accepts(self) -> bool:
         try:
-            self._execute("SELECT 1")
+            self.execute("SELECT 1")
         except sqlalchemy.exc.OperationalError:
             return False
         return True

@@ -175,7 +175,7 @@ class Run(Kind):
         if target.source_tags:
             tags |= run_source_tags(record, target.notes)
         late = await target.tags_to_send_later(tags)
-        body = {
+        body: Doc = {
             "experiment_id": experiment,
             "user_id": info.get("user_id", ""),
             "run_name": tags.get("mlflow.runName") or info.get("run_name", ""),
@@ -190,9 +190,18 @@ class Run(Kind):
             runs = await _made_already(target, experiment, own)
             return {"run": runs[0]} if runs else None
 
-        answer = await target.api.call(CREATE, body, recover=recover)
+        losses: list[Outcome] = []
+        try:
+            answer = await target.api.call(CREATE, body, recover=recover)
+        except Rejected:
+            # SQLite stores a tag of any length; the columns of PostgreSQL and MySQL have an end.
+            body["tags"] = [fitting("tag", tag, target.limits.tag, record.ref, losses) for tag in body["tags"]]
+            if not losses:
+                raise
+            answer = await target.api.call(CREATE, body, recover=recover)
         made = answer["run"]["info"]
         state = _opened(target, record, made, tags, resumed=asked_again)
+        state.losses.extend(losses)
         state.tags = _fitting_tags(target, record, state, tag_list(late))
         state.doubtful = own if asked_again else ""
         return made["run_id"], state

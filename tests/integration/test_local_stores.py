@@ -24,6 +24,7 @@ from tests.workspace import PLAIN, seed
 
 pytestmark = pytest.mark.timeout(1800)
 
+CUT = " … [cut by amigrate]"
 NO_FILE_STORE_TAG = "a key // with every ../ mistake!!"
 """A file store checks the keys of tags, a SQL store does not."""
 SMALL = (*PLAIN, "numbers", "files")
@@ -249,11 +250,28 @@ def test_a_killed_move_leaves_no_server(made: Made, cli: Cli, tmp_path: Path) ->
 def test_postgres_as_an_end(
     made: Made, postgres: PostgresServer, new_server: NewServer, cli: Cli, tmp_path: Path
 ) -> None:
-    """By its own address; as a source it is opened read-only, and no password is found anywhere."""
-    uri = postgres.create_database()
-    artifacts = tmp_path / "kept"
-    done(
+    """By its own address. Its tags end at 8000 characters; no password is found anywhere."""
+    secret = "unspeakable"
+    plain = postgres.create_database()
+    uri, artifacts, archive = plain.replace("postgres@", f"postgres:{secret}@"), tmp_path / "kept", tmp_path / "archive"
+    into = done(
         cli, "copy-all", "--source", made.uri, "--source-artifacts-destination", made.artifacts, "--deleted",
         "--target", uri, "--target-artifacts-destination", artifacts, code=1,
     )  # fmt: skip
-    assert differences(made.workspace, held(new_server, uri, artifacts)) == []
+    assert [(loss["kind"], loss["id"]) for loss in into["losses"]] == [("tag", "long tag")]
+    wanted = deepcopy(made.workspace)
+    (run,) = (run for run in wanted.experiments["texts"].runs if "long tag" in run.tags)
+    run.tags["long tag"] = "t" * (8000 - len(CUT)) + CUT
+    assert differences(wanted, held(new_server, plain, artifacts)) == []
+
+    out = ("--artifacts-destination", artifacts, "--output-dir", archive, "--deleted", "--json")
+    ended = cli("export-all", "--tracking-uri", uri, *out)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["bytes"] > 0
+    written = [path for folder in (archive, cli.home, tmp_path) for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in written if secret.encode() in path.read_bytes()]
+    assert secret not in ended.stdout + ended.stderr
+    postgres.execute("SET session_replication_role = replica; DELETE FROM experiments WHERE experiment_id = 0", plain)
+    refused = cli("export-all", "--tracking-uri", uri, "--output-dir", tmp_path / "second")
+    assert refused.returncode == 2
+    assert "has no experiment 0" in refused.stderr
