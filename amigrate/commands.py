@@ -23,7 +23,7 @@ from amigrate import __version__
 from amigrate.archive.envelope import Origin
 from amigrate.archive.layout import EXPERIMENTS, PRIVATE, REPORT, Layout
 from amigrate.archive.sink import ArchiveSink
-from amigrate.archive.source import ArchiveSource
+from amigrate.archive.source import ArchiveSource, holds_archive
 from amigrate.client import ping as client_ping
 from amigrate.client.abilities import caveats, insecure, probe
 from amigrate.client.api import Abilities, Api
@@ -51,6 +51,8 @@ from amigrate.sample import fill
 from amigrate.server.index import TargetIndex
 from amigrate.server.sink import ServerSink
 from amigrate.server.source import ServerSource
+from amigrate.serving import served
+from amigrate.stores import Store, holds_runs
 
 SHOWN_LOSSES = 100
 NEVER_CARRIED = "ids of experiments and runs, experiment creation and update times, artifact locations"
@@ -75,7 +77,7 @@ async def export(session: Session, server: ServerOptions, output: Path, base: st
     started = time.time()
     shape = "one experiment" if single else base or "experiments"
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(_server(session, server, session.stats.source))
+        api = await stack.enter_async_context(_server(session, server, session.stats.source, writable=False))
         abilities = await _probed(session, api)
         session.journal = _journal(session, output / PRIVATE / "export", f"export of {shape} of {server.uri}")
         session.report = session.options.report or output / REPORT
@@ -94,11 +96,13 @@ async def export(session: Session, server: ServerOptions, output: Path, base: st
 
 async def import_archive(session: Session, server: ServerOptions, folder: Path) -> Summary:
     """Everything asked for, from a folder into a server."""
+    if holds_runs(folder):
+        raise UsageError(f"{folder} is no archive but MLflow's own folder of runs: use copy-all --source {folder}")
     source = ArchiveSource(folder, REGISTRY, session.stats.notes)
     if session.options.imports.experiment_name and len(source.homes) != 1:
         raise UsageError(f"{folder} holds {len(source.homes)} experiments: use import-experiments or import-all")
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(_server(session, server, session.stats.sink))
+        api = await stack.enter_async_context(_server(session, server, session.stats.sink, writable=True))
         await _probed(session, api)
         state = session.options.state or _import_state(folder, server.uri)
         session.journal = _journal(session, state, f"import into {server.uri}")
@@ -112,8 +116,7 @@ async def copy(session: Session, source: ServerOptions, target: ServerOptions) -
     if same_server(source.uri, target.uri):
         raise UsageError("source and target are the same server")
     async with AsyncExitStack() as stack:
-        reading = await stack.enter_async_context(_server(session, source, session.stats.source))
-        writing = await stack.enter_async_context(_server(session, target, session.stats.sink))
+        reading, writing = await _both(session, stack, source, target)
         await _probed(session, reading)
         await _probed(session, writing)
         state = session.options.state or state_home() / f"{slug(source.uri)}--{slug(target.uri)}"
@@ -126,7 +129,7 @@ async def copy(session: Session, source: ServerOptions, target: ServerOptions) -
 
 async def ping(session: Session, server: ServerOptions) -> Ping:
     """What answers at an address, and what it can do."""
-    async with _server(session, server, session.stats.source) as api:
+    async with _server(session, server, session.stats.source, writable=False) as api:
         found = await _probed(session, api)
         answers = await client_ping.ask(api)
     session.stats.notes.warnings.extend(client_ping.advice(answers))
@@ -156,7 +159,7 @@ async def demo(session: Session, folder: Path | None) -> Demo:
             step(session.console, "starting two private MLflow servers")
             old, new = await _private_servers(stack, Path(home))
             step(session.console, "filling the first one with a sample workspace")
-            async with _server(session, old, Requests()) as api:
+            async with _server(session, old, Requests(), writable=True) as api:
                 await fill(api)
             archive = folder or Path(mkdtemp(prefix="amigrate-demo-"))
             step(session.console, f"exporting it into {archive}")
@@ -183,7 +186,9 @@ async def _compared(session: Session, one: ServerOptions, other: ServerOptions) 
     """Everything that two servers hold, deleted objects included."""
     comparison, stats = Comparison(one.uri, other.uri), session.stats
     scope, budget = Scope(deleted=True, wants=lambda _: True), ByteBudget(session.options.limits.memory)
-    async with _server(session, one, stats.source) as a, _server(session, other, stats.sink) as b:
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(_server(session, one, stats.source, writable=False))
+        b = await stack.enter_async_context(_server(session, other, stats.sink, writable=False))
         sides = (ServerSource(a, REGISTRY), ServerSource(b, REGISTRY))
         async for finding in check(*sides, REGISTRY, scope, stats, budget):
             comparison.add(finding)
@@ -205,13 +210,21 @@ def _check_new(folder: Path | None) -> None:
 
 
 @asynccontextmanager
-async def _server(session: Session, server: ServerOptions, requests: Requests) -> AsyncIterator[Api]:
+async def _server(session: Session, server: ServerOptions, requests: Requests, *, writable: bool) -> AsyncIterator[Api]:
+    """A server and how to ask it; for a local store a private one, which goes away with it."""
     limits = session.options.limits
     guard = AdaptiveGuard(
         requests, ceiling=limits.concurrency, per_second=limits.requests_per_second, retries=server.retries
     )
-    async with Http(server) as http:
-        yield Api(http, guard)
+    async with AsyncExitStack() as stack:
+        address = server.uri
+        if server.store is not None:
+            _check_store(server.store)
+            session.console.print(f"starting a private MLflow server for {server.uri}", highlight=False, soft_wrap=True)
+            address = await stack.enter_async_context(served(server.store, writable=writable))
+        api = Api(await stack.enter_async_context(Http(replace(server, uri=address))), guard)
+        api.shown = server.uri
+        yield api
     requests.concurrency = guard.concurrency()
 
 
@@ -223,6 +236,23 @@ async def _probed(session: Session, api: Api) -> Abilities:
     for caveat in caveats(api):
         session.stats.notes.warn(caveat)
     return found
+
+
+async def _both(
+    session: Session, stack: AsyncExitStack, source: ServerOptions, target: ServerOptions
+) -> tuple[Api, Api]:
+    """The two ends of a copy, opened at once: a private server takes seconds to start."""
+    async with asyncio.TaskGroup() as group:
+        reading = _server(session, source, session.stats.source, writable=False)
+        writing = _server(session, target, session.stats.sink, writable=True)
+        ends = [group.create_task(stack.enter_async_context(one)) for one in (reading, writing)]
+    return ends[0].result(), ends[1].result()
+
+
+def _check_store(store: Store) -> None:
+    """A folder is an archive or a store, whatever its name."""
+    if store.folder and not holds_runs(store.folder) and holds_archive(store.folder):
+        raise UsageError(f"{store.folder} is an archive, not a store: use import-all --input-dir {store.folder}")
 
 
 def _sink(session: Session, api: Api) -> ServerSink:

@@ -1,4 +1,4 @@
-"""A private `mlflow server` on loopback, for `demo` and for local stores: SQLite and artifacts in one folder.
+"""A private `mlflow server` on loopback, for `demo` and for local stores (see `serving`).
 
 The server is never left behind. Between it and us stands a keeper, a Python of a few lines that leads the server's
 process group and waits for the end of its standard input, a pipe that only this process holds open. Closing the pipe
@@ -17,8 +17,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -41,6 +42,10 @@ QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_MODEL_CATALOG_URI": "",
 }
+STORE_ACCESS = ("MLFLOW_S3_", "MLFLOW_BOTO_", "MLFLOW_GCS_")
+"""Settings of the stores that artifacts lie in."""
+BACKEND = "MLFLOW_BACKEND_STORE_URI"
+"""In the environment rather than on the command line, which every user of the machine can read."""
 
 KEEPER = f"""
 import os, signal, subprocess, sys, threading, time
@@ -55,17 +60,30 @@ os.killpg(0, signal.SIGKILL)
 """Ends its whole group, itself included, as soon as the server has ended or `GRACE` after its input did."""
 
 
-@asynccontextmanager
-async def private_server(folder: Path, *, workers: int = 1) -> AsyncIterator[str]:
-    """Run `mlflow server` on what `folder` holds (database, artifacts; made if needed) and give its address.
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a private server serves."""
 
-    It is stopped at the end, whatever happens. Raises `UsageError` where MLflow is not installed, `NoServer` where the
-    server dies or does not answer in time.
+    backend: str = field(repr=False)
+    """The address of the store as MLflow takes it; may hold a password."""
+    artifacts: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
+
+
+@asynccontextmanager
+async def private_server(folder: Path, serving: Serving | None = None) -> AsyncIterator[str]:
+    """Run `mlflow server` in `folder` (made if needed; the log goes there) and give its address.
+
+    Unless told otherwise it serves what the folder holds: database and artifacts. It is stopped at the end, whatever
+    happens. Raises `UsageError` where MLflow is not installed, `NoServer` where the server dies or does not answer in
+    time.
     """
-    _need_mlflow()
+    need_mlflow()
+    serving = serving or _in_folder(folder)
     port = _free_port()
     uri = f"http://{HOST}:{port}"
-    keeper = _launch(folder, port, workers)
+    keeper = _launch(folder, port, serving)
     try:
         await _ready(keeper, uri, folder / LOG)
         yield uri
@@ -73,7 +91,12 @@ async def private_server(folder: Path, *, workers: int = 1) -> AsyncIterator[str
         _stop(keeper)
 
 
-def _need_mlflow() -> None:
+def _in_folder(folder: Path) -> Serving:
+    folder = folder.absolute()
+    return Serving(f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts"))
+
+
+def need_mlflow() -> None:
     """A folder named `mlflow` in the working directory is found too, but it has no file of its own."""
     spec = importlib.util.find_spec("mlflow")
     if spec is None or spec.origin is None:
@@ -90,15 +113,14 @@ def _free_port() -> int:
         return port
 
 
-def _launch(folder: Path, port: int, workers: int) -> subprocess.Popen[bytes]:
-    folder = folder.absolute()
+def _launch(folder: Path, port: int, serving: Serving) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
     # The keeper needs nothing but the standard library: -I -S saves it the search for more.
-    command = [sys.executable, "-I", "-S", "-c", KEEPER, *_command(folder, port, workers)]
+    command = [sys.executable, "-I", "-S", "-c", KEEPER, *_command(port, serving)]
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
             command,
-            env=_environment(),
+            env={**environment(), **serving.environment, BACKEND: serving.backend},
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=log,
@@ -107,23 +129,23 @@ def _launch(folder: Path, port: int, workers: int) -> subprocess.Popen[bytes]:
         )
 
 
-def _command(folder: Path, port: int, workers: int) -> list[str]:
+def _command(port: int, serving: Serving) -> list[str]:
     options = {
         "--host": HOST,
         "--port": str(port),
-        "--workers": str(workers),
-        "--backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}",
-        "--artifacts-destination": str(folder / "artifacts"),
+        "--workers": str(serving.workers),
+        "--artifacts-destination": serving.artifacts,
     }
     return [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The user's environment without what would steer the server elsewhere or send loopback traffic to a proxy."""
+    steering = ("MLFLOW_", "_MLFLOW_")
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.lstrip("_").startswith("MLFLOW_") and not name.lower().endswith("_proxy")
+        if name.startswith(STORE_ACCESS) or not (name.startswith(steering) or name.lower().endswith("_proxy"))
     }
     return kept | QUIET
 

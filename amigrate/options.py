@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as ConfigError
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from amigrate.core.errors import UsageError
 from amigrate.core.ports import AS_USUAL, Retries
+from amigrate.stores import Store, local_store
 
 T = TypeVar("T")
 NO_LINES: tuple[str, ...] = ()
@@ -93,6 +94,8 @@ class ServerOptions:
     timeout: float = 300.0
     """Seconds without a byte before an answer is given up. An overloaded server takes 30 s to say so."""
     retries: Retries = AS_USUAL
+    store: Store | None = None
+    """The local store that this is, where it is none of a server: a private one is started for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,10 @@ def split_uri(uri: str) -> tuple[str, str, str]:
     """The URI without credentials, the user name and the password in it (empty where there are none)."""
     parts = urlsplit(uri.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"'{redacted(uri)}' is not the address of a server: it has to begin with http:// or https://")
+        raise UsageError(
+            f"'{redacted(uri)}' is not the address of a server: it has to begin with http:// or https://, "
+            "or to name a local store: sqlite:///mlflow.db, a folder of runs, postgresql://…"
+        )
     if parts.hostname.endswith(DATABRICKS):
         raise UsageError(f"{redacted(uri)} is a Databricks workspace, which amigrate cannot reach yet")
     host = parts.netloc.rpartition("@")[2]
@@ -173,7 +179,7 @@ def redacted(uri: str) -> str:
         parts = urlsplit(uri.strip())
     except ValueError:
         return "(unreadable address)"
-    if not parts.netloc:
+    if not parts.netloc and (parts.scheme in ("", "file", "sqlite") or not parts.query):
         return uri.strip()
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
@@ -184,6 +190,8 @@ def same_server(one: str, other: str) -> bool:
 
 
 def _origin(uri: str) -> tuple[str, str, int, str]:
+    if not uri.startswith(("http://", "https://")):
+        return uri, "", 0, ""
     parts = urlsplit(split_uri(uri)[0])
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return parts.scheme, parts.hostname or "", port, parts.path
@@ -215,6 +223,8 @@ class Given:
     insecure_tls: bool = False
     workspace: str = ""
     registry_uri: str = ""
+    artifacts_destination: str = ""
+    upgrade_schema: bool = False
 
 
 SECRET = frozenset(one.name for one in fields(Given) if not one.repr)
@@ -255,6 +265,12 @@ def server_options(given: Given, environ: Mapping[str, str], end: str = "") -> S
     if not address:
         option = f"--{end} or AMIGRATE_{end.upper()}_URI" if end else "--tracking-uri or MLFLOW_TRACKING_URI"
         raise UsageError(f"no server given: set {option} to the address of a tracking server")
+    destination = _first([given, own], "artifacts_destination", "")
+    store = local_store(address.strip(), destination, upgrade=_first([given, own], "upgrade_schema", False))
+    if store is not None:
+        return ServerOptions(store.shown, store=store)
+    if destination:
+        raise UsageError("--artifacts-destination is for local stores: a server knows where its artifacts are")
     uri, user, password = split_uri(address)
     places = [given, Given(username=user, password=password), own]
     if _is_shared(uri, tracking, end):
@@ -266,8 +282,7 @@ def server_options(given: Given, environ: Mapping[str, str], end: str = "") -> S
             "MLFLOW_TRACKING_AUTH names a plugin of MLflow's client, which amigrate cannot use: unset it and log in "
             "with --token-command or --header"
         )
-    timeout = _number(environ, "MLFLOW_HTTP_REQUEST_TIMEOUT")
-    return ServerOptions(
+    options = ServerOptions(
         uri=uri,
         login=login,
         tls=_tls(places, environ),
@@ -276,8 +291,9 @@ def server_options(given: Given, environ: Mapping[str, str], end: str = "") -> S
         registry_uri=_first(places, "registry_uri", ""),
         redirects=_flag(environ, "MLFLOW_ALLOW_HTTP_REDIRECTS", True),
         retries=_retries(environ),
-        **({} if timeout is None else {"timeout": timeout, "connect_timeout": timeout}),
     )
+    timeout = _number(environ, "MLFLOW_HTTP_REQUEST_TIMEOUT")
+    return options if timeout is None else replace(options, timeout=timeout, connect_timeout=timeout)
 
 
 def _is_shared(uri: str, tracking: str, end: str) -> bool:

@@ -20,7 +20,8 @@ from amigrate.core.errors import AmigrateError
 from amigrate.core.model import Body, Doc, Stream
 from amigrate.engine.guard import AdaptiveGuard
 from amigrate.kinds.experiment import CREATE as CREATE_EXPERIMENT
-from amigrate.kinds.run import BATCH, CREATE, UPDATE
+from amigrate.kinds.log_batch import BATCH
+from amigrate.kinds.run import CREATE, UPDATE
 from amigrate.options import ServerOptions
 
 AT_ONCE = 64

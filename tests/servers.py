@@ -143,7 +143,8 @@ class MlflowServer(Daemon):
     """A real `mlflow server`. `folder` holds its database, artifacts and log.
 
     `template` names a file with an empty, ready-made SQLite database: it is copied instead of running MLflow's
-    schema migrations again, and made by the first server that starts when it does not exist yet.
+    schema migrations again, and made by the first server that starts when it does not exist yet. `python` is that of
+    another environment, whose MLflow is served then; a template made by one version is no good for another one.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class MlflowServer(Daemon):
         args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         template: Path | None = None,
+        python: Path | None = None,
     ) -> None:
         super().__init__(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,14 +168,17 @@ class MlflowServer(Daemon):
         self.prefix = prefix
         self.args = tuple(args)
         self.env = dict(env or {})
-        self.template = template if backend is None else None
+        self.template = template if backend is None and python is None else None
+        self.python = python or Path(sys.executable)
         self.port = free_port()
         self.uri = f"http://{LOOPBACK}:{self.port}{prefix}"
 
     def _begin(self) -> None:
         if self.template and self.template.exists() and not self.database.exists():
             shutil.copyfile(self.template, self.database)
-        self._launch(self._command(), clean_environment() | QUIET | self.env, self._healthy, None)
+        # MLflow up to 3.3 starts gunicorn by its name.
+        path = {"PATH": f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+        self._launch(self._command(), clean_environment() | QUIET | path | self.env, self._healthy, None)
         if self.template and not self.template.exists():
             _copy_database(self.database, self.template)
 
@@ -188,7 +193,9 @@ class MlflowServer(Daemon):
         if self.prefix:
             options["--static-prefix"] = self.prefix
         flat = [word for option in options.items() for word in option]
-        return [sys.executable, "-m", "mlflow", "server", *flat, *self.args]
+        # 1.30 has no `python -m mlflow`; its warnings are about the packages beside it.
+        start = [str(self.python), "-W", "ignore", "-c", "from mlflow.cli import cli; cli(prog_name='mlflow')"]
+        return [*start, "server", *flat, *self.args]
 
     def _healthy(self) -> bool:
         try:
@@ -265,22 +272,23 @@ class PostgresServer(Daemon):
         """Make an empty database and return its SQLAlchemy URI."""
         self._databases += 1
         name = f"test_{self._databases}"
-        self._execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name}")
         return self._uri(name)
 
     def _uri(self, database: str) -> str:
         return f"postgresql+psycopg2://postgres@{LOOPBACK}:{self.port}/{database}"
 
-    def _execute(self, statement: str) -> None:
+    def execute(self, statement: str, uri: str = "") -> None:
+        """Run a statement in a database, or in the cluster's own."""
         engine = sqlalchemy.create_engine(
-            self._uri("postgres"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool
+            uri or self._uri("postgres"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool
         )
         with engine.connect() as connection:
             connection.execute(sqlalchemy.text(statement))
 
     def _accepts(self) -> bool:
         try:
-            self._execute("SELECT 1")
+            self.execute("SELECT 1")
         except sqlalchemy.exc.OperationalError:
             return False
         return True

@@ -12,7 +12,7 @@ import math
 import random
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -117,10 +117,24 @@ class Seeded:
         return resolve(text, self.run_ids)
 
 
-def seed(uri: str, seed: int = 1, scale: ScaleName = "small", *, long_tag: int = LONG_TAG) -> Seeded:
-    """Fill an empty server. Give `long_tag=8000` for a PostgreSQL backend."""
-    experiments = list(_experiments())
-    runs = list(_runs(random.Random(seed), SCALES[scale], long_tag))
+def seed(
+    uri: str,
+    seed: int = 1,
+    scale: ScaleName = "small",
+    *,
+    long_tag: int = LONG_TAG,
+    leave_out: Collection[str] = (),
+) -> Seeded:
+    """Fill an empty server. Give `long_tag=8000` for a PostgreSQL backend.
+
+    `leave_out` names experiments, and runs by label, that a test can do without.
+    """
+    experiments = [spec for spec in _experiments() if spec.name not in leave_out]
+    runs = [
+        spec
+        for spec in _runs(random.Random(seed), SCALES[scale], long_tag)
+        if not {spec.label, spec.experiment} & set(leave_out)
+    ]
     with Rest(uri) as rest:
         return _Writer(rest, experiments, runs).write()
 
@@ -160,6 +174,10 @@ HOSTILE_NAMES = (
     "CON",
     "long " + "n" * 195,
 )
+
+
+PLAIN = ("crowd", "30 000 points", *HOSTILE_NAMES)
+"""For `leave_out`: what makes the workspace large, and names that are a matter of the archive."""
 
 
 def _experiments() -> Iterator[ExperimentSpec]:

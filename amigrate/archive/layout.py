@@ -21,9 +21,9 @@ beside it first (`*.part`) and renamed.
 timestamp and step of the latest). `metrics` comes last in `run.json`, one point on a line, so that a million points
 are read and written line by line.
 
-Names on disk are the ids and paths themselves. Escaped as `%XX` are only: names that are empty, `.` or `..`, control
+Names on disk are the ids and paths themselves. Escaped as `%XX` are only: the names `.` and `..`, control
 characters, `/` inside a name, names over 200 bytes (cut into `<part>%+/<part>`), and a `%` that two hexadecimal digits
-or a `+` follow. So every name on disk means exactly one name, and ordinary names look like themselves.
+or a `+` follow; the empty name is `%+`. So every name on disk means exactly one name, and ordinary names look like themselves.
 """
 
 from __future__ import annotations
@@ -47,12 +47,14 @@ DOCUMENT = "experiment.json"
 _SPECIAL = re.compile(r"[\x00-\x1f\x7f/]|%(?=[0-9A-Fa-f]{2}|\+)")
 _ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
 _LONGEST = 200
+NOTHING = "%+"
+"""The empty name: no other one can look so."""
 
 
 def escape(name: str) -> str:
     """A name as one path segment or, where it is too long for one, several. See the module for the rules."""
     if name in ("", ".", ".."):
-        return "%00" if name == "" else name.replace(".", "%2E")
+        return NOTHING if name == "" else name.replace(".", "%2E")
     safe = _SPECIAL.sub(lambda match: quote(match[0], safe=""), name)
     return "%+/".join(_pieces(safe))
 
@@ -60,7 +62,7 @@ def escape(name: str) -> str:
 def unescape(path: str) -> str:
     """The name that `escape` made a path of."""
     joined = path.replace("%+/", "")
-    return "" if joined == "%00" else _ESCAPED.sub(lambda match: unquote(match[0]), joined)
+    return "" if joined == NOTHING else _ESCAPED.sub(lambda match: unquote(match[0]), joined)
 
 
 def _pieces(name: str) -> list[str]:

@@ -28,7 +28,7 @@ from amigrate.archive.folders import (
     run_folders,
     walked,
 )
-from amigrate.archive.layout import DOCUMENT, EXPERIMENTS, INDEX, MANIFEST, escape
+from amigrate.archive.layout import DOCUMENT, EXPERIMENTS, INDEX, MANIFEST, PRIVATE, escape
 from amigrate.core.errors import AmigrateError, ArchiveError, NotAnArchive
 from amigrate.core.model import POINT_BYTES, Body, Doc, Notes, Outcome, Record, Ref, Rows, Status, Stream
 from amigrate.core.ports import RowCall, Scan, Shape
@@ -49,6 +49,11 @@ OTHERS = {
 EXPORT_FAILED = "its export failed, so it is not in the archive"
 FoundFile = tuple[str, Path, AmigrateError | None, str]
 """The path of a file for its server, where it lies, why it cannot be had, and its checksum where one was noted."""
+
+
+def holds_archive(root: Path) -> bool:
+    """True for the folder of an archive, whole or not."""
+    return (root / MANIFEST).is_file() or (root / PRIVATE).is_dir() or bool(experiment_folders(root))
 
 
 class ArchiveSource:

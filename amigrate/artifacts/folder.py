@@ -24,6 +24,10 @@ class Folder(Protocol):
         """One level below `path` ("" is the root); empty where nothing is there."""
         ...
 
+    def refusal(self, path: str) -> str:
+        """Why a file of this name can be neither read nor written here; empty where it can."""
+        ...
+
     def body(self, path: str, size: int | None) -> Body: ...
 
     async def put(self, path: str, body: Body) -> int:

@@ -11,11 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from amigrate.artifacts.folder import Entry
+from amigrate.artifacts.names import refusal
 from amigrate.client.api import Api, Endpoint, Work, encode_path
 from amigrate.core.model import Body
 
 ROOT = "/api/2.0/mlflow-artifacts/artifacts"
 LIST = Endpoint("GET", ROOT)
+GET_ARTIFACT = "/get-artifact"
 
 
 def proxy_path(location: str, server: str) -> str | None:
@@ -33,16 +35,23 @@ def proxy_path(location: str, server: str) -> str | None:
 class ProxyFolder:
     """A folder below the proxy's root."""
 
-    def __init__(self, api: Api, root: str) -> None:
+    def __init__(self, api: Api, root: str, run_id: str = "") -> None:
         self._api = api
         self._root = root
+        self._run_id = run_id
 
     async def entries(self, path: str) -> list[Entry]:
         where = f"{self._root}/{path}" if path else self._root
         answer = await self._api.call(LIST, params=[("path", where)])
         return [_entry(path, item) for item in answer.get("files") or []]
 
+    def refusal(self, path: str) -> str:
+        return refusal(path)
+
     def body(self, path: str, size: int | None) -> Body:
+        """gunicorn (1.x, 2.x, 3.0) drops the connection on a name that is not ASCII; `get-artifact` encodes it."""
+        if self._run_id and not path.isascii() and self._api.abilities.older_than(3, 4):
+            return self._api.file(GET_ARTIFACT, [("run_id", self._run_id), ("path", path)], size)
         return self._api.file(self._address(path), size=size)
 
     async def put(self, path: str, body: Body) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from amigrate.artifacts.disk import disk_folder
 from amigrate.artifacts.folder import Folder
 from amigrate.artifacts.proxy import ProxyFolder, proxy_path
 from amigrate.artifacts.through import RunFolder
@@ -11,8 +12,11 @@ from amigrate.client.api import Api
 def folder_of(api: Api, location: str, run_id: str) -> Folder:
     """The way to the artifacts at `location`, the `artifact_uri` of a run.
 
-    What the server proxies is read and written through its proxy; for everything else the server itself is asked to
-    reach the store, which works where it has the means.
+    What the server proxies is read and written through its proxy; what a local store keeps on this machine, on the
+    disk; for everything else the server itself is asked to reach the store, which works where it has the means.
     """
     path = proxy_path(location, api.uri)
-    return RunFolder(api, run_id, location) if path is None else ProxyFolder(api, path)
+    if path is not None:
+        return ProxyFolder(api, path, run_id)
+    on_disk = disk_folder(location, api.store) if api.store else None
+    return on_disk or RunFolder(api, run_id, location)

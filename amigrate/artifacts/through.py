@@ -10,8 +10,10 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from amigrate.artifacts.folder import Entry
+from amigrate.artifacts.names import refusal
+from amigrate.artifacts.proxy import GET_ARTIFACT
 from amigrate.client.api import AJAX, V2, Api, Endpoint, Work
-from amigrate.core.errors import ApiError, AuthError, Rejected, Unsupported
+from amigrate.core.errors import ApiError, AuthError, Rejected, Uncarriable, Unsupported
 from amigrate.core.model import Body
 
 LIST = Endpoint("GET", f"{V2}/artifacts/list")
@@ -44,8 +46,11 @@ class RunFolder:
             for item in answer.get("files") or []
         ]
 
+    def refusal(self, path: str) -> str:
+        return refusal(path)
+
     def body(self, path: str, size: int | None) -> Body:
-        return self._api.file("/get-artifact", [("run_id", self._run_id), ("path", path)], size)
+        return self._api.file(GET_ARTIFACT, [("run_id", self._run_id), ("path", path)], size)
 
     async def put(self, path: str, body: Body) -> int:
         if body.size is None or not 0 < body.size <= UPLOAD_LIMIT:
@@ -54,4 +59,10 @@ class RunFolder:
                 f"1 to {UPLOAD_LIMIT} bytes can be written there",
                 endpoint=UPLOAD.path,
             )
-        return await self._api.upload(UPLOAD, body, [("run_uuid", self._run_id), ("path", path)])
+        try:
+            return await self._api.upload(UPLOAD, body, [("run_uuid", self._run_id), ("path", path)])
+        except Unsupported as error:
+            raise Uncarriable(
+                f"the target keeps this run's artifacts in a {self._store} and takes no files for it: MLflow 2.9 does, "
+                "or start it with --serve-artifacts and make the experiment anew"
+            ) from error

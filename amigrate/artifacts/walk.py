@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from amigrate.artifacts.folder import Entry, Folder
-from amigrate.artifacts.names import refusal
 from amigrate.core.errors import Uncarriable
 from amigrate.core.model import Record, Ref
 
@@ -23,8 +22,8 @@ async def walk(folder: Folder) -> AsyncIterator[list[Entry]]:
             yield files
 
 
-def file_record(owner: Ref, entry: Entry) -> Record:
+def file_record(owner: Ref, entry: Entry, folder: Folder) -> Record:
     """A file as a record of its own, a child of the object that owns it."""
-    doc, reason = {"path": entry.path, "size": entry.size}, refusal(entry.path)
+    doc, reason = {"path": entry.path, "size": entry.size}, folder.refusal(entry.path)
     error = Uncarriable(reason) if reason else None
     return Record(Ref(ARTIFACT, entry.path, owner), doc, entry.path, error=error)

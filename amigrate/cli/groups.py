@@ -32,7 +32,7 @@ from amigrate.options import (
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How to talk to one server; named like the fields of `options.Given`."""
+    """How to reach one server or local store; named like the fields of `options.Given`."""
 
     username: p.Username = None
     password: p.Password = None
@@ -49,6 +49,8 @@ class Login:
     insecure_tls: p.InsecureTls = False
     workspace: p.Workspace = None
     registry_uri: p.RegistryUri = None
+    artifacts_destination: p.ArtifactsDestination = None
+    upgrade_schema: p.UpgradeSchema = False
 
     def options(self, uri: str | None, end: str = "") -> ServerOptions:
         """The options of the server at `uri`, or wherever the environment says."""

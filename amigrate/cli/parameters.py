@@ -23,16 +23,28 @@ def _login(help: str, metavar: str | None = None) -> Any:
 
 TrackingUri = Annotated[
     str | None,
-    typer.Option("--tracking-uri", help="The tracking server. Default: MLFLOW_TRACKING_URI.", rich_help_panel=SERVER),
+    typer.Option(
+        "--tracking-uri",
+        help="The tracking server, or a local store. Default: MLFLOW_TRACKING_URI.",
+        rich_help_panel=SERVER,
+    ),
 ]
-Uri = Annotated[str | None, typer.Argument(metavar="URI", help="The tracking server. Default: MLFLOW_TRACKING_URI.")]
+ArtifactsDestination = Annotated[
+    str | None, _login("Of a local store: where its server kept the artifacts; else mlartifacts beside it.", "URI")
+]
+UpgradeSchema = Annotated[bool, _login("Of a local database: upgrade the schema of an older MLflow, for good.")]
+Uri = Annotated[str | None, typer.Argument(metavar="URI", help="The server or store. Default: MLFLOW_TRACKING_URI.")]
 Source = Annotated[
     str | None,
-    typer.Option("--source", help="The server to read. Default: AMIGRATE_SOURCE_URI.", rich_help_panel=SERVER),
+    typer.Option(
+        "--source", help="The server or local store to read. Default: AMIGRATE_SOURCE_URI.", rich_help_panel=SERVER
+    ),
 ]
 Target = Annotated[
     str | None,
-    typer.Option("--target", help="The server to write. Default: AMIGRATE_TARGET_URI.", rich_help_panel=SERVER),
+    typer.Option(
+        "--target", help="The server or local store to write. Default: AMIGRATE_TARGET_URI.", rich_help_panel=SERVER
+    ),
 ]
 
 Username = Annotated[str | None, _login("User name for basic authentication.")]
@@ -139,7 +151,7 @@ def names(text: str, option: str) -> tuple[str, ...]:
 def kinds_to_lose(text: str) -> frozenset[str]:
     """The kinds of `--accept-loss`; unknown ones are refused."""
     given = {part.strip() for part in text.split(",") if part.strip()}
-    known = {kind.label for kind in REGISTRY.values()} | set(LABELS) | set(PARTS.values())
+    known = {kind.label for kind in REGISTRY.values()} | {*LABELS, *PARTS.values()}
     unknown = sorted(given - known)
     if unknown:
         raise UsageError(f"--accept-loss does not know {', '.join(unknown)}; it knows {', '.join(sorted(known))}")

@@ -5,6 +5,7 @@ Whether a request may be sent twice is declared where its endpoint is named (`En
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ class Abilities:
     administrator: bool | None = None
     """Under MLflow's own basic authentication: whether this user sees everything."""
 
+    def older_than(self, *release: int) -> bool:
+        """True for a server before this release; one that cannot tell its version is a 1.x or 2.0."""
+        return tuple(int(part) for part in re.findall(r"\d+", self.version)[:2]) < release
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -64,6 +69,10 @@ class Api:
         self.uri = http.server.uri
         self.abilities = Abilities()
         """What `abilities.probe` has found out."""
+        self.shown = self.uri
+        """The address for people: of a local store its own, not that of the private server."""
+        self.store = http.server.store
+        """The local store behind a private server: its artifacts on plain paths are on this machine's disk."""
 
     async def call(
         self,
@@ -76,12 +85,13 @@ class Api:
     ) -> Doc:
         """One JSON request; returns the parsed answer (`{}` where it is empty).
 
-        Raises `ApiError` as `client.http.error_of` judges, after the guard's retries; `TooLarge` where the request is
-        `divisible` and the server, or a gateway in front of it, was too slow for it as a whole.
+        `recover` may change `body` before it is sent again. Raises `ApiError` as `client.http.error_of` judges, after
+        the guard's retries; `TooLarge` where the request is `divisible` and the server, or a gateway in front of it,
+        was too slow for it as a whole.
         """
-        data = None if body is None else codec.dumps(body)
 
         async def attempt() -> tuple[Doc, int]:
+            data = None if body is None else codec.dumps(body)
             raw = await self.http.send(endpoint.method, endpoint.path, params=params, body=data)
             return _parsed(raw, endpoint.path), len(raw) + len(data or b"")
 

@@ -72,7 +72,7 @@ class Http:
     def __init__(self, server: ServerOptions) -> None:
         self.server = server
         self._session: aiohttp.ClientSession | None = None
-        self._proxy = proxy_for(server.uri)
+        self._proxy = None if server.store else proxy_for(server.uri)
         self._credentials = credentials(server)
         self._own = CIMultiDict(server.headers)
         if server.workspace:

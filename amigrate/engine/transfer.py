@@ -181,12 +181,13 @@ class Transfer:
 
     async def _commit_parent(self, task: Task) -> None:
         try:
-            await self._sink.commit(task.record, self._journal)
+            losses = await self._sink.commit(task.record, self._journal)
         except CannotContinue:
             raise
         except AmigrateError as error:
             self._account([_outcome(task.record, Status.FAILED, str(error))])
             return
+        self._account(losses)
         self._finish(task)
 
     async def _late_runs(self, listings: Sequence[tuple[Sequence[Record], Scan]], request: Request) -> None:

@@ -11,6 +11,8 @@ from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core import codec
 from amigrate.core.model import Body, Deferred, Doc, Found, Notes, Outcome, Record, Ref, Rows
 from amigrate.core.ports import Ids, Names, RowCall, Scan
+from amigrate.kinds.limits import Limits, is_plain, limits_of
+from amigrate.kinds.store import is_sql
 
 RESTORE_EXPERIMENT = Endpoint("POST", f"{V2}/experiments/restore", Work.WRITE)
 PROVENANCE = "amigrate."
@@ -53,6 +55,29 @@ class Target:
     datasets: set[tuple[str, str, str]] = field(default_factory=set)
     """Experiment, name and digest of the datasets that are there for sure."""
     dataset_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    dataset_details: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By name and digest, a fingerprint of the dataset as it was first written to a server that keeps one for all."""
+    keeps_inputs: bool = True
+    """False once the server has turned out to lack dataset inputs."""
+    refused_names: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Keys that the server does not take in any run, as (field of log-batch, key), with its reason."""
+    _sql: bool | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """How much of a text the server takes."""
+        return limits_of(self.api.abilities)
+
+    async def is_sql(self) -> bool:
+        """True where points may be sent again, because the store drops what it has; asked once, and only if needed."""
+        if self._sql is None:
+            self._sql = await is_sql(self.api)
+        return self._sql
+
+    async def tags_to_send_later(self, tags: dict[str, str]) -> dict[str, str]:
+        """Tags that must not go with a create call: a file store checks their keys and leaves half an object behind."""
+        odd = {key: value for key, value in tags.items() if not is_plain(key)}
+        return odd if odd and not await self.is_sql() else {}
 
     async def wake(self, experiment_id: str) -> None:
         """Restore a deleted experiment before something is written to it; the second pass deletes it again."""

@@ -14,10 +14,11 @@ from typing import Any
 from amigrate.client.api import SEARCH_EXPERIMENTS, V2, Api, Endpoint, Work
 from amigrate.core import codec
 from amigrate.core.errors import Conflict, Rejected
-from amigrate.core.model import Deferred, Doc, Found, Record, Ref, Stage
+from amigrate.core.model import Deferred, Doc, Found, Outcome, Record, Ref, Stage
 from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import identity, mapping, text, texts, whole, word
 from amigrate.kinds.base import STAGES, Kind, Target, content_tags, tag_list, tags_of
+from amigrate.kinds.limits import fitting, lost
 from amigrate.kinds.source_tags import experiment_source_tags
 
 CREATE = Endpoint("POST", f"{V2}/experiments/create", Work.WRITE)
@@ -88,18 +89,21 @@ class Experiment(Kind):
         return found
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
-        name = target_name(target, record)
+        name, losses = target_name(target, record), list[Outcome]()
         tags = {key: value for key, value in tags_of(record.doc).items() if key not in ORDERS_ONLY}
         if target.source_tags:
             tags |= experiment_source_tags(record, target.notes)
+        late = await target.tags_to_send_later(tags)
+        sent = {key: value for key, value in tags.items() if key not in late}
         try:
-            answer = await target.api.call(CREATE, {"name": name, "tags": tag_list(tags)})
+            answer = await target.api.call(CREATE, {"name": name, "tags": tag_list(sent)})
         except Conflict:
-            return await self._made_meanwhile(target, record, name), None
+            return await self._made_meanwhile(target, record, name), losses
         new_id = str(answer["experiment_id"])
         target.fresh.add(new_id)
         self._retire(target, record)
-        return new_id, None
+        await self._set_tags(target, record, new_id, late, losses)
+        return new_id, losses
 
     async def _made_meanwhile(self, target: Target, record: Record, name: str) -> str:
         """The name was free when we looked: an earlier answer of ours got lost, or somebody was faster."""
@@ -117,17 +121,34 @@ class Experiment(Kind):
             target.dormant.add(new_id)
         if deleted or made:
             self._retire(target, record)
+        losses: list[Outcome] = []
         if new_id == DEFAULT:
-            await self._complete_default(target, record)
-        return None
+            await self._complete_default(target, record, losses)
+        return losses
 
-    async def _complete_default(self, target: Target, record: Record) -> None:
+    async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
+        losses: list[Outcome] = state or []
+        return losses
+
+    async def _complete_default(self, target: Target, record: Record, losses: list[Outcome]) -> None:
         """Experiment 0 is there before anybody fills it: it gets the tags it lacks, none is replaced."""
         answer = await target.api.call(BY_NAME, params=[("experiment_name", target_name(target, record))])
         held = tags_of(answer["experiment"])
-        for key, value in tags_of(record.doc).items():
-            if key not in held and key not in ORDERS_ONLY:
-                await target.api.call(SET_TAG, {"experiment_id": DEFAULT, "key": key, "value": value})
+        lacking = {
+            key: value for key, value in tags_of(record.doc).items() if key not in held and key not in ORDERS_ONLY
+        }
+        await self._set_tags(target, record, DEFAULT, lacking, losses)
+
+    async def _set_tags(
+        self, target: Target, record: Record, new_id: str, tags: dict[str, str], losses: list[Outcome]
+    ) -> None:
+        """One by one; what the target does not take is a loss."""
+        for item in tag_list(tags):
+            tag = fitting("tag", item, target.limits.experiment_tag, record.ref, losses)
+            try:
+                await target.api.call(SET_TAG, {"experiment_id": new_id, **tag})
+            except Rejected as error:
+                losses.append(lost("tag", item["key"], record.ref, f"the target refuses it: {error}"))
 
     def _retire(self, target: Target, record: Record) -> None:
         if is_deleted(record):

@@ -215,6 +215,18 @@ def _whole(series: Series, points: list[Point], total: int) -> Rows:
     return Rows(series.ref, series.key, points, total, error)
 
 
+async def history_pages(api: Api, run_id: str, key: str) -> AsyncIterator[list[Point]]:
+    """Every point of one series, page by page, in the store's order."""
+    params = [("run_id", run_id), ("metric_key", key), ("max_results", str(CAP))]
+    token = ""
+    while True:
+        answer = await api.call(SINGLE, params=[*params, *([("page_token", token)] if token else [])])
+        yield [point_of(row) for row in answer.get("metrics") or []]
+        token = answer.get("next_page_token") or ""
+        if not token:
+            return
+
+
 def _by_key(batch: Sequence[Record]) -> dict[str, deque[Series]]:
     """The series of a batch by metric key; runs in the order in which the server answers."""
     keys: dict[str, list[Series]] = defaultdict(list)

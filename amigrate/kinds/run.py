@@ -1,10 +1,8 @@
 """Runs: how they are read, and the order in which a new one is written.
 
 Endpoints (`/api/2.0/mlflow/runs/…`): POST create (start time, user, name and all tags; tags here are not cut),
-log-batch (at most 1000 metrics, 100 params, 100 tags, 1000 in all), log-inputs, update (status, end time), delete,
-restore.
-Omitting `start_time` stores 0, sending `end_time` 0 clears it. `log-batch` cuts params over 6000 and tags over 8000
-characters with status 200. Everything that writes to a run fails once it is deleted (MLflow 3.17.2).
+log-batch (see `log_batch`), log-inputs (2.4+), update (status, end time), delete, restore. Omitting `start_time` stores
+0, sending `end_time` 0 clears it. Everything that writes to a run fails once it is deleted (MLflow 3.17.2).
 
 A run of up to 1000 points and params is written with three requests: create with its tags, one log-batch, update.
 The update comes last, after points and files: a run that has its final status has everything.
@@ -18,33 +16,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amigrate.artifacts import Folder, folder_of, proxy_path
-from amigrate.artifacts.names import refusal
 from amigrate.artifacts.proxy import LIST as LIST_PROXY
 from amigrate.artifacts.walk import file_record, walk
 from amigrate.client.api import V2, Api, Endpoint, Work
-from amigrate.core.errors import ApiError, AuthError, Uncarriable, Unresolved
-from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Stage, Status, Stream
+from amigrate.core import codec
+from amigrate.core.errors import ApiError, AuthError, Rejected, Uncarriable, Unresolved, Unsupported
+from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Stage, Stream
 from amigrate.core.ports import Ids, Names, RowCall, Scan
 from amigrate.kinds import run_document as document
 from amigrate.kinds.base import Kind, Target, pairs, tag_list
 from amigrate.kinds.history import HistoryReader
+from amigrate.kinds.limits import fitting, lost
+from amigrate.kinds.log_batch import BATCH, RunWriter, batches, metrics_of
 from amigrate.kinds.run_document import ENDED, ID_TAGS, SOURCE_RUN, info_of, is_deleted, tags_of
 from amigrate.kinds.run_scan import SEARCH, RunScan
 from amigrate.kinds.source_tags import run_source_tags
 
 CREATE = Endpoint("POST", f"{V2}/runs/create", Work.WRITE, resend=False)
 UPDATE = Endpoint("POST", f"{V2}/runs/update", Work.WRITE)
-BATCH = Endpoint("POST", f"{V2}/runs/log-batch", Work.WRITE)
 INPUTS = Endpoint("POST", f"{V2}/runs/log-inputs", Work.WRITE)
 DELETE = Endpoint("POST", f"{V2}/runs/delete", Work.WRITE)
 RESTORE = Endpoint("POST", f"{V2}/runs/restore", Work.WRITE)
 
-BATCH_ENTITIES = 1000
-BATCH_PARAMS = 100
-BATCH_TAGS = 100
-PARAM_LIMIT = 6000
-TAG_LIMIT = 8000
-CUT = " … [cut by amigrate]"
 SMALL_FILE = 16 * 1024 * 1024
 """An `MLmodel` over this size is none."""
 MADE = "made in this session"
@@ -60,6 +53,7 @@ class Open:
     new_id: str
     experiment: str
     folder: Folder
+    writer: RunWriter
     params: list[Doc] = field(default_factory=list)
     tags: list[Doc] = field(default_factory=list)
     pending: dict[str, str] = field(default_factory=dict)
@@ -68,7 +62,11 @@ class Open:
     """The tags that the target's run has."""
     doubtful: str = ""
     """The origin of a run whose create call had to be repeated: the first call may still take effect."""
-    losses: list[Outcome] = field(default_factory=list)
+
+    @property
+    def losses(self) -> list[Outcome]:
+        """Parts of the run that the target did not take."""
+        return self.writer.losses
 
 
 class Run(Kind):
@@ -143,8 +141,9 @@ class Run(Kind):
         location = info_of(record).get("artifact_uri")
         if not location:
             return
-        async for page in walk(folder_of(api, location, record.ref.id)):
-            yield [file_record(record.ref, entry) for entry in page]
+        folder = folder_of(api, location, record.ref.id)
+        async for page in walk(folder):
+            yield [file_record(record.ref, entry, folder) for entry in page]
 
     def open(self, api: Api, record: Record, file: Record) -> Body:
         return folder_of(api, info_of(record)["artifact_uri"], record.ref.id).body(file.ref.id, file.doc["size"])
@@ -178,13 +177,14 @@ class Run(Kind):
         tags[SOURCE_RUN] = own
         if target.source_tags:
             tags |= run_source_tags(record, target.notes)
-        body = {
+        late = await target.tags_to_send_later(tags)
+        body: Doc = {
             "experiment_id": experiment,
             "user_id": info.get("user_id", ""),
             # Without a name the server would invent one.
             "run_name": tags.get("mlflow.runName") or info.get("run_name") or record.ref.id,
             "start_time": info.get("start_time") or 0,
-            "tags": tag_list(tags),
+            "tags": tag_list({key: value for key, value in tags.items() if key not in late}),
         }
         asked_again = False
 
@@ -194,48 +194,47 @@ class Run(Kind):
             runs = await _made_already(target, experiment, own)
             return {"run": runs[0]} if runs else None
 
-        answer = await target.api.call(CREATE, body, recover=recover)
+        losses: list[Outcome] = []
+        try:
+            answer = await target.api.call(CREATE, body, recover=recover)
+        except Rejected:
+            # SQLite stores a tag of any length; the columns of PostgreSQL and MySQL have an end.
+            body["tags"] = [fitting("tag", tag, target.limits.tag, record.ref, losses) for tag in body["tags"]]
+            if not losses:
+                raise
+            answer = await target.api.call(CREATE, body, recover=recover)
         made = answer["run"]["info"]
-        state = _opened(target, record, made, tags)
+        state = _opened(target, record, made, tags, resumed=asked_again)
+        state.losses.extend(losses)
+        state.tags = _fitting_tags(target, record, state, tag_list(late))
         state.doubtful = own if asked_again else ""
         target.index.add(MADE, [record.ref.key], Found(state.new_id, False, ours=True), "")
         return state.new_id, state
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
-        """Everything is sent again; the store drops what it has already."""
+        """Everything is sent again; a SQL store drops what it has already, for others the writer looks first."""
         await target.wake(_experiment(record, ids))
         answer = await target.api.call(SEARCH, _by_id(_experiment(record, ids), new_id))
         held = answer["runs"][0]
         if held["info"].get("lifecycle_stage") == "deleted":
             await target.api.call(RESTORE, {"run_id": new_id})
-        state = _opened(target, record, held["info"], tags_of(held))
+        state = _opened(target, record, held["info"], tags_of(held), resumed=True)
         changed = {key: value for key, value in tags_of(record.doc).items() if state.held.get(key) != value}
-        state.tags = [
-            _fitting(record, "tag", item, TAG_LIMIT, state.losses)
-            for item in tag_list(changed)
-            if item["key"] not in (*ID_TAGS, SOURCE_RUN)
-        ]
+        wanted = {key: value for key, value in changed.items() if key not in (*ID_TAGS, SOURCE_RUN)}
+        state.tags = _fitting_tags(target, record, state, tag_list(wanted))
         return state
 
     async def put_rows(self, target: Target, record: Record, rows: Sequence[Rows], ids: Ids, state: Any) -> None:
-        _settle_tags(record, state, ids)
-        points = [
-            document.metric_json(chunk.series, value, timestamp, step)
-            for chunk in rows
-            for value, timestamp, step in chunk.points
-        ]
-        start = 0
-        while start < len(points):
-            batch = _next_batch(state)
-            room = BATCH_ENTITIES - sum(map(len, batch.values()))
-            await _send(target, state, {**batch, "metrics": points[start : start + room]})
-            start += room
+        _settle_tags(target, record, state, ids)
+        points = [point for chunk in rows for point in metrics_of(chunk.series, await state.writer.lacking(chunk))]
+        if points:
+            await _send(state, points)
 
     async def held_files(self, target: Target, record: Record, state: Any) -> dict[str, int]:
         return {entry.path: entry.size async for page in walk(state.folder) for entry in page}
 
     async def put_file(self, target: Target, record: Record, file: Record, body: Body, ids: Ids, state: Any) -> int:
-        reason = refusal(file.ref.id)
+        reason = state.folder.refusal(file.ref.id)
         if reason:
             raise Uncarriable(reason)
         if file.ref.id.rpartition("/")[2] == "MLmodel" and (body.size or 0) <= SMALL_FILE:
@@ -244,10 +243,9 @@ class Run(Kind):
         return size
 
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
-        _settle_tags(record, state, ids)
-        while state.params or state.tags:
-            await _send(target, state, _next_batch(state))
-        await _log_inputs(target, record, state.new_id, state.experiment)
+        _settle_tags(target, record, state, ids)
+        await _send(state, [])
+        await _log_inputs(target, record, state)
         info = info_of(record)
         if info.get("status") != "RUNNING" or info.get("end_time"):
             body = {"run_id": state.new_id, "status": info.get("status", "FINISHED")}
@@ -398,17 +396,19 @@ async def _remove_twins(target: Target, experiment: str, origin: str, kept: str,
 # ---- what is written --------------------------------------------------------------------------------------------
 
 
-def _opened(target: Target, record: Record, made: Doc, tags: dict[str, str]) -> Open:
+def _opened(target: Target, record: Record, made: Doc, tags: dict[str, str], *, resumed: bool) -> Open:
     """A run at the target, which has these tags, with the params and tags that are still to be sent."""
     new_id = str(made["run_id"])
-    state = Open(new_id, str(made["experiment_id"]), folder_of(target.api, made["artifact_uri"], new_id), held=tags)
+    folder = folder_of(target.api, made["artifact_uri"], new_id)
+    writer = RunWriter(target, record.ref, new_id, resumed=resumed)
+    state = Open(new_id, str(made["experiment_id"]), folder, writer, held=tags)
     state.pending = {key: value for key, value in tags_of(record.doc).items() if key in ID_TAGS}
     params = record.doc["data"].get("params") or []
-    state.params = [_fitting(record, "param", item, PARAM_LIMIT, state.losses) for item in params]
+    state.params = [fitting("param", item, target.limits.param, record.ref, state.losses) for item in params]
     return state
 
 
-def _settle_tags(record: Record, state: Open, ids: Ids) -> None:
+def _settle_tags(target: Target, record: Record, state: Open, ids: Ids) -> None:
     """Tags that name runs go with the next batch as soon as every run they name has a new id.
 
     The run's own new id is not known before it is made, so tags that name the run itself always come this way.
@@ -418,43 +418,77 @@ def _settle_tags(record: Record, state: Open, ids: Ids) -> None:
         if complete:
             del state.pending[key]
             if state.held.get(key) != text:
-                state.tags.append(_fitting(record, "tag", {"key": key, "value": text}, TAG_LIMIT, state.losses))
+                state.tags += _fitting_tags(target, record, state, [{"key": key, "value": text}])
 
 
-def _fitting(record: Record, what: str, item: Doc, limit: int, losses: list[Outcome]) -> Doc:
-    """The server would cut a longer value without a word; we cut it visibly and say so."""
-    value = str(item.get("value", ""))
-    if len(value) <= limit:
-        return {"key": item["key"], "value": value}
-    reason = f"{what} '{item['key']}' has {len(value)} characters, the target takes {limit}: cut"
-    losses.append(Outcome(Ref(what, item["key"], record.ref), Status.LEFT_BEHIND, reason=reason))
-    return {"key": item["key"], "value": value[: limit - len(CUT)] + CUT}
+def _fitting_tags(target: Target, record: Record, state: Open, tags: list[Doc]) -> list[Doc]:
+    return [fitting("tag", item, target.limits.tag, record.ref, state.losses) for item in tags]
 
 
-def _next_batch(state: Open) -> dict[str, list[Doc]]:
-    """The params and tags that go with the next batch, taken from the state."""
-    batch = {"params": state.params[:BATCH_PARAMS], "tags": state.tags[:BATCH_TAGS]}
-    state.params, state.tags = state.params[BATCH_PARAMS:], state.tags[BATCH_TAGS:]
-    return {key: items for key, items in batch.items() if items}
+async def _send(state: Open, points: list[Doc]) -> None:
+    """Points, together with the params and tags that wait."""
+    for batch in batches(points, state.params, state.tags):
+        await state.writer.send(batch)
 
 
-async def _send(target: Target, state: Open, batch: dict[str, list[Doc]]) -> None:
-    await target.api.call(BATCH, {"run_id": state.new_id, **batch})
+# ---- dataset inputs ---------------------------------------------------------------------------------------------
 
 
-async def _log_inputs(target: Target, record: Record, new_id: str, experiment: str) -> None:
+async def _log_inputs(target: Target, record: Record, state: Open) -> None:
     """Dataset inputs. Calls that bring the same new dataset at once race in the server, so the first one goes alone."""
     inputs = document.dataset_inputs(record.doc)
     if not inputs:
         return
-    body = {"run_id": new_id, "datasets": [{**item, "tags": tag_list(pairs(item.get("tags")))} for item in inputs]}
-    keys = {(experiment, item["dataset"]["name"], item["dataset"]["digest"]) for item in inputs}
+    keys = {(state.experiment, item["dataset"]["name"], item["dataset"]["digest"]) for item in inputs}
     if keys <= target.datasets:
-        await target.api.call(INPUTS, body)
+        await _send_inputs(target, record, state, inputs)
         return
     async with target.dataset_lock:
-        await target.api.call(INPUTS, body)
+        await _send_inputs(target, record, state, inputs)
         target.datasets |= keys
+
+
+async def _send_inputs(target: Target, record: Record, state: Open, inputs: list[Doc]) -> None:
+    """All in one call; where the server refuses one of them, each by itself."""
+    datasets = [{**item, "tags": tag_list(pairs(item.get("tags")))} for item in inputs]
+    try:
+        if target.keeps_inputs:
+            await target.api.call(INPUTS, {"run_id": state.new_id, "datasets": datasets})
+            await _note_merged(target, record, state, inputs)
+            return
+    except Unsupported:
+        target.keeps_inputs = False
+    except Rejected as error:
+        if len(inputs) == 1:
+            state.losses.append(_lost_input(record, inputs[0], f"the target refuses it: {error}"))
+            return
+    for item in inputs:
+        if target.keeps_inputs:
+            await _send_inputs(target, record, state, [item])
+        else:
+            state.losses.append(
+                _lost_input(record, item, "the target is an MLflow without dataset inputs (2.4 has them)")
+            )
+
+
+async def _note_merged(target: Target, record: Record, state: Open, inputs: list[Doc]) -> None:
+    """Before 3.10 a SQL store keeps one dataset for each name and digest, whatever experiment it belongs to.
+
+    (3.6.0 does, 3.10.0 does not.) What such a server makes of a second one is a loss, as far as this session sees it.
+    """
+    if not target.api.abilities.older_than(3, 10) or not await target.is_sql():
+        return
+    for item in inputs:
+        dataset = item["dataset"]
+        fields = [dataset.get(name) or "" for name in ("source_type", "source", "schema", "profile")]
+        details = codec.digest(fields)
+        if target.dataset_details.setdefault((dataset["name"], dataset["digest"]), details) != details:
+            reason = "the target keeps the source, schema and profile of the first dataset of this name and digest"
+            state.losses.append(_lost_input(record, item, reason))
+
+
+def _lost_input(record: Record, item: Doc, reason: str) -> Outcome:
+    return lost("dataset-input", f"{item['dataset']['name']} {item['dataset']['digest']}", record.ref, reason)
 
 
 async def _with_new_ids(body: Body, own: tuple[str, str], ids: Ids) -> Body:

@@ -15,7 +15,7 @@ from amigrate.core import codec
 from amigrate.core.model import Status
 from amigrate.engine.stats import Requests, Stats
 
-PARTS = {"param": "params", "tag": "tags", "metric": "metrics"}
+PARTS = {"param": "params", "tag": "tags", "metric": "metrics", "dataset-input": "dataset-inputs"}
 """Parts of runs that may be lost alone, and what `--accept-loss` calls them."""
 PLURALS = {"experiment": "experiments", "run": "runs", "artifact": "artifacts", **PARTS}
 SHOWN = 20

@@ -14,7 +14,7 @@ class ServerSink:
     """See `core.ports.Sink`."""
 
     def __init__(self, target: Target, kinds: Mapping[str, Kind]) -> None:
-        self.label = target.api.uri
+        self.label = target.api.shown
         self._target = target
         self._kinds = kinds
         self._open: dict[str, Any] = {}

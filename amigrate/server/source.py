@@ -15,7 +15,7 @@ class ServerSource:
     """See `core.ports.Source`."""
 
     def __init__(self, api: Api, kinds: Mapping[str, Kind]) -> None:
-        self.label = api.uri
+        self.label = api.shown
         self._api = api
         self._kinds = kinds
 

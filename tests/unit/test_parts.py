@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from amigrate.archive import document
@@ -32,6 +32,9 @@ RUN = Record(Ref("run", "r", Ref("experiment", "1")), {})
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=400))
+@example("")
+@example("\x00")
+@example("%+")
 def test_every_name_has_one_path_that_stays_inside(name: str) -> None:
     path = escape(name)
     assert unescape(path) == name
