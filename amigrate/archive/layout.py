@@ -23,7 +23,8 @@ are read and written line by line.
 
 Names on disk are the ids and paths themselves. Escaped as `%XX` are only: the names `.` and `..`, control
 characters, `/` inside a name, names over 200 bytes (cut into `<part>%+/<part>`), and a `%` that two hexadecimal digits
-or a `+` follow; the empty name is `%+`. So every name on disk means exactly one name, and ordinary names look like themselves.
+or a `+` follow; the empty name is `%+`. So every name on disk means exactly one name, and ordinary names look like
+themselves.
 """
 
 from __future__ import annotations
