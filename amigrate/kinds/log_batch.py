@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from amigrate.client.api import V2, Endpoint, Work
-from amigrate.core.errors import ApiError, Rejected, Transient
+from amigrate.core.errors import AmigrateError, ApiError, Rejected, Transient
 from amigrate.core.model import Doc, Outcome, Point, Ref, Rows
 from amigrate.kinds import run_document as document
 from amigrate.kinds.base import Target
@@ -112,6 +112,8 @@ class RunWriter:
         except (Rejected, Transient) as error:
             if isinstance(error, Transient) and error.status != 500:
                 raise
+            if not doubtful:
+                await self._check_writable(error)
             await self._apart(batch, error)
 
     async def _apart(self, batch: Batch, error: ApiError) -> None:
@@ -122,7 +124,6 @@ class RunWriter:
             await self._send(_part(batch, first), doubtful=True)
             await self._send(_part(batch, set(keys) - first), doubtful=True)
             return
-        await self._check_writable(error)
         for what, key in keys:
             reason = f"the target refuses it: {error}"
             if not is_plain(key):
@@ -164,7 +165,7 @@ class RunWriter:
             if before == {key: sum(points.values()) for key, points in arrived.items()}:
                 break
         else:
-            raise Rejected("points of an earlier request keep arriving: run the same command again later")
+            raise AmigrateError("points of an earlier request keep arriving: run the same command again later")
         return [metric for metric in metrics if not _took(arrived[metric["key"]], _hash(point_of(metric)))]
 
     async def _beyond(self, key: str) -> list[Point]:
