@@ -6,6 +6,9 @@ every kind from a Source to a Sink, and knows nothing of HTTP, disk or MLflow. E
 with different ends. The **archive** knows paths, envelopes and bytes, and learns from each kind's declared facts where
 its documents go.
 
+A server is wherever its address is. A local store (`stores`: a database, a folder of runs) becomes one for as long as
+it is needed (`serving`, `local`).
+
                     cli -> commands            (commands is the only place where everything meets)
        ┌────────────────────┼───────────────────────────┬──────────────┐
      server/              archive/                    engine/        report

@@ -99,17 +99,19 @@ class Api:
             return await self._divisible(endpoint, attempt)
         return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend, recover=recover)
 
-    async def weighed(self, endpoint: Endpoint, body: Doc, *, at_most: int | None) -> tuple[Doc, int]:
+    async def weighed(
+        self, endpoint: Endpoint, body: Doc | None = None, *, params: Params = (), at_most: int | None
+    ) -> tuple[Doc, int]:
         """A JSON request whose answer is also weighed in bytes.
 
         `TooLarge` where it exceeds `at_most`, and where the server, or a gateway in front of it, was too slow for it:
         who names a limit can ask for less.
         """
-        data = codec.dumps(body)
+        data = None if body is None else codec.dumps(body)
 
         async def attempt() -> tuple[tuple[Doc, int], int]:
-            raw = await self.http.send(endpoint.method, endpoint.path, body=data, at_most=at_most)
-            return (_parsed(raw, endpoint.path), len(raw)), len(raw) + len(data)
+            raw = await self.http.send(endpoint.method, endpoint.path, params=params, body=data, at_most=at_most)
+            return (_parsed(raw, endpoint.path), len(raw)), len(raw) + len(data or b"")
 
         if at_most is None:
             return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend)

@@ -3,8 +3,8 @@
 GET `/ajax-api/2.0/mlflow/metrics/get-history-bulk` (2.9+) brings one key of up to 100 runs of any experiments, at most
 25 000 rows in all, ordered by run, timestamp, step, value. Fewer rows: complete. Exactly 25 000: every run sorting
 before the last one is complete, that last one and all that sort after it are asked again. Where a series is longer
-than one answer, or the bulk endpoint is missing, GET `/api/2.0/mlflow/metrics/get-history` pages it alone, always with
-`max_results` (without it 3.4 to 3.13 answer an empty list). The bulk endpoint writes NaN bare.
+than one answer, or the bulk endpoint is missing, it is asked for alone (see `series`). The bulk endpoint writes NaN
+bare.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from amigrate.client.api import AJAX, V2, Api, Endpoint
+from amigrate.client.api import AJAX, Api, Endpoint
 from amigrate.core.errors import NotFound, Rejected, TooLarge, Unsupported
 from amigrate.core.model import POINT_BYTES, Point, Record, Ref, Rows
+from amigrate.kinds.series import CHUNK, Answer, ask, point_of
 
 BULK = Endpoint("GET", f"{AJAX}/metrics/get-history-bulk")
-SINGLE = Endpoint("GET", f"{V2}/metrics/get-history")
 
 CAP = 25_000
 """Rows in one bulk answer at most."""
@@ -50,6 +50,8 @@ class Series:
     paged: int = 0
     """Points that its own pages have brought."""
     token: str = ""
+    answer: Answer | None = None
+    """A page that has not been read to its end."""
 
 
 @dataclass(slots=True)
@@ -192,20 +194,16 @@ class HistoryReader:
         return whole
 
     async def _page(self, series: Series) -> Rows:
-        """One page of one series; where there are more, the series goes back."""
-        params = [("run_id", series.ref.id), ("metric_key", series.key), ("max_results", str(CAP))]
-        if series.token:
-            params.append(("page_token", series.token))
-        answer = await self._api.call(SINGLE, params=params)
-        points = [point_of(row) for row in answer.get("metrics") or []]
-        series.token = str(answer.get("next_page_token") or "")
+        """The next points of one series; where there are more, the series goes back."""
+        answer = series.answer or await ask(self._api, series.ref.id, series.key, series.token)
+        points = answer.chunk()
         series.paged += len(points)
-        if series.token:
+        series.answer = answer if len(points) == CHUNK else None
+        series.token = answer.token
+        if series.answer or series.token:
             self._waiting.alone.append(series)
-        else:
-            self._waiting.learn(series, series.paged)
-        if series.token:
             return Rows(series.ref, series.key, points)
+        self._waiting.learn(series, series.paged)
         return _whole(series, points, series.paged)
 
 
@@ -213,18 +211,6 @@ def _whole(series: Series, points: list[Point], total: int) -> Rows:
     """The end of a series. One that was listed has points, unless its run was removed meanwhile."""
     error = "" if total else f"metric '{series.key}' is listed, but its history is empty: is the run gone?"
     return Rows(series.ref, series.key, points, total, error)
-
-
-async def history_pages(api: Api, run_id: str, key: str) -> AsyncIterator[list[Point]]:
-    """Every point of one series, page by page, in the store's order."""
-    params = [("run_id", run_id), ("metric_key", key), ("max_results", str(CAP))]
-    token = ""
-    while True:
-        answer = await api.call(SINGLE, params=[*params, *([("page_token", token)] if token else [])])
-        yield [point_of(row) for row in answer.get("metrics") or []]
-        token = answer.get("next_page_token") or ""
-        if not token:
-            return
 
 
 def _by_key(batch: Sequence[Record]) -> dict[str, deque[Series]]:
@@ -242,8 +228,3 @@ def _by_run(rows: Iterable[dict[str, Any]]) -> dict[str, list[Point]]:
     for row in rows:
         points[row["run_id"]].append(point_of(row))
     return points
-
-
-def point_of(row: dict[str, Any]) -> Point:
-    """A point in MLflow's JSON: NaN and infinities may be strings, zero fields may be missing."""
-    return float(row.get("value", 0.0)), int(row.get("timestamp", 0)), int(row.get("step", 0))

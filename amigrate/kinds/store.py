@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amigrate.client.api import Api
 from amigrate.core.errors import ApiError
-from amigrate.kinds.history import history_pages
+from amigrate.kinds.series import ask
 
 NOBODY = "0" * 32
 
@@ -18,6 +18,6 @@ async def is_sql(api: Api) -> bool:
     if api.abilities.store:
         return api.abilities.store == "SqlStore"
     try:
-        return not [point async for page in history_pages(api, NOBODY, "none") for point in page]
+        return not (await ask(api, NOBODY, "none")).chunk()
     except ApiError:
         return False

@@ -123,6 +123,38 @@ def test_out_of_a_file_store(new_server: NewServer, cli: Cli, tmp_path: Path) ->
     assert differences(held, snapshot(source.uri)) == []
 
 
+def test_a_long_series_comes_in_one_answer(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
+    """A file store does not page: what is too large to be parsed at once is parsed from the disk."""
+    source, number = new_server(backend=str(tmp_path / "mlruns"), env=ALLOW), 140_000
+    with Rest(source.uri) as rest:
+        run = rest.post("runs/create", {"experiment_id": "0", "start_time": 1})["run"]["info"]["run_id"]
+    metrics = tmp_path / "mlruns" / "0" / run / "metrics"
+    (metrics / "long").write_text("".join(f"{10**12 + step} {step / 7} {step}\n" for step in range(number)))
+    done = cli("export-all", "--tracking-uri", source.uri, "--output-dir", tmp_path / "archive")
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "archive").rglob("run.json")
+    (points,) = json.loads(path.read_text("utf-8"))["mlflow"]["metrics"].values()
+    read = [(point["value"], point["timestamp"], point["step"]) for point in points]
+    assert read == [(step / 7, 10**12 + step, step) for step in range(number)]
+
+
+def test_what_a_file_store_cannot_hold_is_named(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
+    """A metric cannot be named like the folder of another: one stays behind, and nothing is doubled on the way."""
+    source, target = new_server(), new_server(backend=str(tmp_path / "mlruns"), env=ALLOW)
+    keys = ("loss", "acc", "acc/top 5", "zeal")
+    points = [{"key": key, "value": step, "timestamp": 1, "step": step} for key in keys for step in range(3)]
+    with Rest(source.uri) as rest:
+        run = rest.post("runs/create", {"experiment_id": "0", "start_time": 1})["run"]["info"]["run_id"]
+        rest.post("runs/log-batch", {"run_id": run, "metrics": points, "params": [{"key": "p", "value": "1"}]})
+        rest.post("runs/update", {"run_id": run, "status": "FINISHED", "end_time": 2})
+    (loss,) = copied(cli, source.uri, target.uri)["losses"]
+    assert (loss["kind"], loss["status"]) == ("metric", "left behind")
+    assert loss["id"] in ("acc", "acc/top 5"), "whichever came second"
+    wanted = snapshot(source.uri)
+    del runs_of(wanted)[0].metrics[loss["id"]]
+    assert differences(wanted, snapshot(target.uri)) == []
+
+
 def as_sql(workspace: Workspace) -> Workspace:
     """What becomes of points in a SQL store: sorted, each once, infinities as the largest numbers, NaN as a zero."""
     workspace = deepcopy(workspace)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import math
 import os
 from collections.abc import AsyncIterator
@@ -20,8 +21,9 @@ from amigrate.client.api import Abilities
 from amigrate.core.errors import AmigrateError, Uncarriable, UsageError
 from amigrate.core.model import Body, Outcome, Ref, Stream
 from amigrate.kinds.limits import fitting, is_plain, limits_of
-from amigrate.kinds.log_batch import Held, batches
+from amigrate.kinds.log_batch import Held, batches, hash_of
 from amigrate.kinds.run import body_of
+from amigrate.kinds.series import CHUNK, _from_file
 from amigrate.options import Given, redacted, same_server, server_options
 from amigrate.serving import served
 from amigrate.stores import Store, holds_runs, local_store
@@ -230,7 +232,7 @@ POINTS = st.lists(
 def test_what_is_held_stands_for_as_many_equal_points(points: list[tuple[float, int, int]], number: int) -> None:
     """Whatever part of a series is there, in whatever order: the rest makes it whole."""
     there = sorted(points[:number], key=repr)
-    held = Held(there)
+    held = Held(map(hash_of, there))
     lacking = [point for point in points if not held.meets(point)]
     assert len(held) == len(there)
     assert sorted(map(equal, there + lacking)) == sorted(map(equal, points))
@@ -238,3 +240,23 @@ def test_what_is_held_stands_for_as_many_equal_points(points: list[tuple[float, 
 
 def equal(point: tuple[float, int, int]) -> str:
     return repr((point[0] + 0.0, *point[1:]))
+
+
+@pytest.mark.parametrize("number", [0, 1, 60_000])
+def test_an_answer_on_disk_is_read_in_chunks_with_its_token(number: int) -> None:
+    rows = ",".join(
+        f'{{"key": "k", "value": {value}, "timestamp": 5, "step": {step}}}' for step, value in numbers(number)
+    )
+    file = io.BytesIO(f'{{"metrics": [{rows}], "next_page_token": "more"}}'.encode())
+    answer = _from_file(file)
+    chunks = list(iter(answer.chunk, []))
+    assert all(len(chunk) <= CHUNK for chunk in chunks)
+    found = [point for chunk in chunks for point in chunk]
+    assert [repr(point) for point in found] == [
+        repr((float(value.strip('"')), 5, step)) for step, value in numbers(number)
+    ]
+    assert answer.token == "more"
+
+
+def numbers(number: int) -> list[tuple[int, str]]:
+    return [(step, '"NaN"' if step % 7 == 0 else repr(step / 3)) for step in range(number)]
