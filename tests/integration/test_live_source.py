@@ -243,7 +243,7 @@ def test_runs_that_come_behind_and_before_several_pages(paged: Live, way: str) -
         live.run(experiment, "last", start=10**6)
         live.run(experiment, "first", start=0)
 
-    live.on(RUNS, change, after=2)
+    live.on(RUNS, change, after=3)
     told = live.move(way)
     assert told["exit_code"] == 0
     assert told["objects"]["runs"] == {"created": 2 * PAGE + 3}
