@@ -64,6 +64,8 @@ class ArchiveSource:
         self.label = str(root)
         self.root = root = root.resolve()
         self._shapes = shapes
+        if not is_there(root):
+            raise NotAnArchive(f"{root} is no archive: there is nothing of this name")
         try:
             self.homes = experiment_folders(root)
         except ArchiveError as error:
