@@ -23,7 +23,7 @@ from amigrate.options import Limits
 from benchmarks import load
 from tests.servers import MlflowServer, PostgresServer
 
-SECONDS = 8.0
+SECONDS = 12.0
 QUICK_SECONDS = 0.5
 LOADS: dict[str, Callable[[Api, str], load.Job]] = {
     "runs written": load.write_runs,
