@@ -53,7 +53,9 @@ FoundFile = tuple[str, Path, AmigrateError | None, str]
 
 def holds_archive(root: Path) -> bool:
     """True for the folder of an archive, whole or not."""
-    return (root / MANIFEST).is_file() or (root / PRIVATE).is_dir() or bool(experiment_folders(root))
+    if not root.is_dir():
+        return False
+    return (root / MANIFEST).is_file() or (root / PRIVATE).is_dir() or bool(experiment_folders(root.resolve()))
 
 
 class ArchiveSource:
