@@ -266,7 +266,7 @@ def server_options(given: Given, environ: Mapping[str, str], end: str = "") -> S
         option = f"--{end} or AMIGRATE_{end.upper()}_URI" if end else "--tracking-uri or MLFLOW_TRACKING_URI"
         raise UsageError(f"no server given: set {option} to the address of a tracking server")
     destination = _first([given, own], "artifacts_destination", "")
-    store = local_store(address.strip(), destination, upgrade=_first([given, own], "upgrade_schema", False))
+    store = local_store(address.strip(), destination or None, upgrade=_first([given, own], "upgrade_schema", False))
     if store is not None:
         return ServerOptions(store.shown, store=store)
     if destination:

@@ -86,6 +86,20 @@ def test_no_password_is_shown(address: str) -> None:
     assert (options.uri, options.login) == (found.shown, None)
 
 
+def test_artifacts_lie_beside_the_store_unless_a_place_is_given(tmp_path: Path) -> None:
+    """By option, by variable, or not at all; an empty variable is an unset one."""
+    address = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for variables, given, expected in (
+        ({}, "", tmp_path / "mlartifacts"),
+        ({"AMIGRATE_ARTIFACTS_DESTINATION": ""}, "", tmp_path / "mlartifacts"),
+        ({"AMIGRATE_ARTIFACTS_DESTINATION": "/there"}, "", Path("/there")),
+        ({"AMIGRATE_ARTIFACTS_DESTINATION": "/there"}, "/here", Path("/here")),
+    ):
+        options = server_options(Given(address, artifacts_destination=given), variables)
+        assert options.store is not None
+        assert options.store.artifacts == str(expected)
+
+
 def test_artifacts_destination_is_for_local_stores() -> None:
     with pytest.raises(UsageError, match="local stores"):
         server_options(Given("http://host", artifacts_destination="x"), {})
