@@ -89,13 +89,13 @@ def test_no_password_is_shown(address: str) -> None:
 def test_artifacts_lie_beside_the_store_unless_a_place_is_given(tmp_path: Path) -> None:
     """By option, by variable, or not at all; an empty variable is an unset one."""
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    for variables, given, expected in (
+    for variables, asked, expected in (
         ({}, "", tmp_path / "mlartifacts"),
         ({"AMIGRATE_ARTIFACTS_DESTINATION": ""}, "", tmp_path / "mlartifacts"),
         ({"AMIGRATE_ARTIFACTS_DESTINATION": "/there"}, "", Path("/there")),
         ({"AMIGRATE_ARTIFACTS_DESTINATION": "/there"}, "/here", Path("/here")),
     ):
-        options = server_options(Given(address, artifacts_destination=given), variables)
+        options = server_options(Given(address, artifacts_destination=asked), variables)
         assert options.store is not None
         assert options.store.artifacts == str(expected)
 
