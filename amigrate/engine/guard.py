@@ -25,7 +25,7 @@ from amigrate.engine.stats import Requests
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
-START = {Work.READ: 3, Work.WRITE: 2, Work.FILE: 4}
+START = {Work.READ: 3, Work.WRITE: 2, Work.FILE: 2}
 REQUEST_COST = {Work.READ: 8.0, Work.WRITE: 8.0, Work.FILE: 3.0}
 """Milliseconds of a server's time that a request takes whatever it moves; sets the scale for `BYTE_COST`."""
 BYTE_COST = {Work.READ: 1 / 1000, Work.WRITE: 1 / 800, Work.FILE: 1 / 200_000}

@@ -19,8 +19,8 @@ ROUNDS = 3
 """Requests of a measurement at least, for each slot."""
 GAIN = 0.25
 """A larger limit must bring at least this share of what it would bring ideally."""
-LOSS = 0.04
-"""A smaller limit is kept where it costs no more than this share."""
+RELIEF = 0.03
+"""A smaller limit must bring this share more: one that is too small costs far more than one that is too large."""
 HOLD = 6
 """Measurements to rest after a step that brought nothing; doubled each time."""
 LONGEST_HOLD = 48
@@ -124,7 +124,7 @@ class Limiter:
     def _keep_or_return(self, rate: float) -> None:
         ideal = self.limit / self.before - 1
         gained = rate / max(self.base, 1e-9) - 1
-        kept = gained >= GAIN * ideal if ideal > 0 else gained >= -LOSS
+        kept = gained >= (GAIN * ideal if ideal > 0 else RELIEF)
         if kept:
             self.before, self.rest = 0, HOLD
             return
