@@ -49,8 +49,9 @@ class ProxyFolder:
         return refusal(path)
 
     def body(self, path: str, size: int | None) -> Body:
-        """gunicorn (1.x, 2.x, 3.0) drops the connection on a name that is not ASCII; `get-artifact` encodes it."""
-        if self._run_id and not path.isascii() and self._api.abilities.older_than(3, 4):
+        """Old servers drop the connection (1.x to 3.0) or answer 500 (3.4.0) on a name that is not ASCII: it went into
+        a header as it is. 3.17.2 encodes it, and `get-artifact` does so everywhere."""
+        if self._run_id and not path.isascii() and self._api.abilities.older_than(3, 17):
             return self._api.file(GET_ARTIFACT, [("run_id", self._run_id), ("path", path)], size)
         return self._api.file(self._address(path), size=size)
 
