@@ -1,7 +1,7 @@
 """Adaptive against fixed concurrency, on a small and on a larger server, in one run.
 
-Each load runs for a few seconds at each fixed concurrency and with the defaults, in turn, so that drift of the machine
-hits all of them alike. The adaptive guard starts cold each time, as it does in a migration.
+Each load runs for a few seconds at each fixed concurrency and with the defaults, in turn and more than once, so that
+drift of the machine hits all of them alike. The adaptive guard starts cold each time, as it does in a migration.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 from amigrate.client.api import Api
@@ -23,7 +24,8 @@ from amigrate.options import Limits
 from benchmarks import load
 from tests.servers import MlflowServer, PostgresServer
 
-SECONDS = 12.0
+SECONDS = 15.0
+ROUNDS = 2
 QUICK_SECONDS = 0.5
 LOADS: dict[str, Callable[[Api, str], load.Job]] = {
     "runs written": load.write_runs,
@@ -98,15 +100,15 @@ def _server(workers: int, *, postgres: bool) -> Iterator[str]:
 
 
 async def _row(server: str, title: str, uri: str, settings: Sequence[Setting], seconds: float) -> Row:
-    tallies: dict[Setting, load.Tally] = {}
-    for setting in settings:
+    tallies = dict.fromkeys(settings, load.Tally(0, 0, 0.0))
+    for number, setting in product(range(ROUNDS), settings):
         async with load.connected(uri, setting.guard()) as api:
-            experiment = await load.new_experiment(api, f"{title} at {setting.title}")
+            experiment = await load.new_experiment(api, f"{title} at {setting.title}, round {number}")
         if title.endswith("downloaded"):
             async with load.connected(uri, ADAPTIVE[0].guard()) as api:
                 await load.put_samples(api, experiment)
         async with load.connected(uri, setting.guard()) as api:
-            tallies[setting] = await load.run(LOADS[title](api, experiment), seconds)
+            tallies[setting] += await load.run(LOADS[title](api, experiment), seconds)
     return Row(server, title, tallies)
 
 
@@ -117,9 +119,9 @@ def _rendered(rows: Sequence[Row], settings: Sequence[Setting], seconds: float) 
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     return f"""# Benchmarks
 
-Adaptive concurrency against fixed ones: each cell is one load for {seconds:g} s, all in one run, each adaptive guard
-started cold. `defaults` is amigrate as it comes (`--concurrency {Limits().concurrency}` is its ceiling); `failed`
-counts what the adaptive settings gave up.
+Adaptive concurrency against fixed ones: each cell is one load for {ROUNDS} times {seconds:g} s, all in one run,
+each adaptive guard started cold. `defaults` is amigrate as it comes (`--concurrency {Limits().concurrency}` is its
+ceiling); `failed` counts what the adaptive settings gave up.
 
 {table}
 

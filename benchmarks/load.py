@@ -50,6 +50,9 @@ class Tally:
         """Units a second."""
         return self.done / self.seconds
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.done + other.done, self.failed + other.failed, self.seconds + other.seconds)
+
 
 async def run(job: Job, seconds: float) -> Tally:
     """Repeat a job by `AT_ONCE` tasks until the time is over."""

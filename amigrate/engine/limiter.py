@@ -127,6 +127,8 @@ class Limiter:
         kept = gained >= (GAIN * ideal if ideal > 0 else RELIEF)
         if kept:
             self.before, self.rest = 0, HOLD
+            if self.starting:
+                self._step(rate)
             return
         self.limit, self.before = self.before, 0
         self.upwards, self.starting = not self.upwards, False
