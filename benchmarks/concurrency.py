@@ -100,6 +100,9 @@ def _server(workers: int, *, postgres: bool) -> Iterator[str]:
 
 
 async def _row(server: str, title: str, uri: str, settings: Sequence[Setting], seconds: float) -> Row:
+    async with load.connected(uri, settings[0].guard()) as api:
+        warm = LOADS[title.replace("down", "up")](api, await load.new_experiment(api, f"{title}, to warm up"))
+        await load.run(warm, seconds / 4)
     tallies = dict.fromkeys(settings, load.Tally(0, 0, 0.0))
     for number, setting in product(range(ROUNDS), settings):
         async with load.connected(uri, setting.guard()) as api:

@@ -17,7 +17,7 @@ WINDOW = 0.5
 """Seconds of a measurement at least."""
 ROUNDS = 3
 """Requests of a measurement at least, for each slot."""
-GAIN = 0.25
+GAIN = 0.1
 """A larger limit must bring at least this share of what it would bring ideally."""
 RELIEF = 0.03
 """A smaller limit must bring this share more: one that is too small costs far more than one that is too large."""

@@ -40,6 +40,8 @@ class RunScan:
         self._last = ""
         """The run that the whole listing ended with."""
         self._offsets = False
+        self._largest = LARGEST_PAGE
+        """Runs of a page at most: below what the server, or a gateway in front of it, could not answer."""
         self._begun = asyncio.Event()
         """Set when it is known whether one page holds them all."""
 
@@ -127,7 +129,7 @@ class RunScan:
                 runs = runs[1:]
             if runs:
                 offset, last = offset + len(runs), runs[-1]["info"]["run_id"]
-                size = _next_size(size, len(runs), weight)
+                size = min(_next_size(size, len(runs), weight), self._largest)
             token = (answer.get("next_page_token") or "") if runs else ""
             if token and not self._offsets and not extra:
                 self._offsets = _offset_of(token) == offset
@@ -149,7 +151,7 @@ class RunScan:
                 )
                 return size, answer, weight
             except TooLarge:
-                size = max(1, size // 4)
+                self._largest = size = max(1, size // 4)
 
     def _body(self, extra: Doc) -> Doc:
         return {
