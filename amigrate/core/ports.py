@@ -203,6 +203,10 @@ class Kind(Protocol):
     name: str
     parent: str | None
     needs: tuple[str, ...]
+    listed: bool
+    """True where the source has a listing of the kind; files come with the object that owns them."""
+    sequential: bool
+    """True where the children of one parent are made one after the other, in the order of their listing."""
 
     def digest(self, record: Record) -> str:
         """A fingerprint of all that must arrive and that the listing shows; changes when the object changes."""

@@ -8,10 +8,10 @@ are in work at once, and bytes are taken before any slot of a server, so memory 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from amigrate.core.errors import AmigrateError, CannotContinue, Transient, Uncarriable
+from amigrate.core.errors import AmigrateError, CannotContinue, Transient, Uncarriable, Unsupported
 from amigrate.core.model import (
     POINT_BYTES,
     Deferred,
@@ -29,7 +29,7 @@ from amigrate.core.ports import Kind, RowCall, Scan, Sink, Source
 from amigrate.engine.budget import ByteBudget
 from amigrate.engine.gather import WORTH_A_WRITE, Gather, Held
 from amigrate.engine.journal import Journal
-from amigrate.engine.plan import groups
+from amigrate.engine.plan import groups, order
 from amigrate.engine.stats import Stats
 
 PAGES_AT_ONCE = 3
@@ -92,6 +92,15 @@ class Task:
     """True where it has failed: its other parts only have to come to their end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """Some parents of one kind that were moved, and the listings of their children."""
+
+    kind: str
+    group: Sequence[Record]
+    scans: dict[str, Scan] = field(default_factory=dict)
+
+
 class Transfer:
     """One move from a Source to a Sink."""
 
@@ -110,31 +119,36 @@ class Transfer:
         self._journal = journal
         self._stats = stats
         self._budget = budget
-        self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
         self._files = asyncio.Semaphore(FILES_AT_ONCE)
         self._in_work: set[str] = set()
         self._moved_again = 0
 
     async def run(self, request: Request) -> None:
         """Move everything that is asked for. Outcomes are in the journal; raises only what ends the session."""
-        scan = self._source.scan("experiment", [])
-        experiments = [record async for page in scan.pages() for record in page]
-        chosen = self._chosen(experiments, request)
-        listings = [await self._group(group, request) for group in groups(chosen)]
-        late = [record async for page in scan.again() for record in page]
-        chosen_late = self._chosen(late, request)
-        listings += [await self._group(group, request) for group in groups(chosen_late)]
-        await self._late_runs(listings, request)
-        self._account(await self._source.uncarried([*chosen, *chosen_late], request.whole))
+        walked: list[Walked] = []
+        for kind in order(self._kinds):
+            if self._kinds[kind].parent is None:
+                walked += await self._tree(kind, request)
+        await self._late_children(walked, request)
+        experiments = [record for one in walked if one.kind == "experiment" for record in one.group]
+        self._account(await self._source.uncarried(experiments, request.whole))
         await self._second_pass()
 
-    # ---- experiments --------------------------------------------------------------------------------------------
+    # ---- parents ------------------------------------------------------------------------------------------------
 
-    def _chosen(self, records: Sequence[Record], request: Request) -> list[Record]:
-        """The experiments to move; the others get their outcome here."""
+    async def _tree(self, kind: str, request: Request) -> list[Walked]:
+        """Every object of a kind that belongs to no other, in groups, each with its children."""
+        scan = self._source.scan(kind, [])
+        chosen = self._chosen(kind, [record async for page in scan.pages() for record in page], request)
+        walked = [await self._group(kind, group, request) for group in groups(chosen)]
+        late = self._chosen(kind, [record async for page in scan.again() for record in page], request)
+        return walked + [await self._group(kind, group, request) for group in groups(late)]
+
+    def _chosen(self, name: str, records: Sequence[Record], request: Request) -> list[Record]:
+        """The parents to move; the others get their outcome here."""
         chosen, ended = [], []
-        kind = self._kinds["experiment"]
-        self._stats.listed["experiment"] += len(records)
+        kind = self._kinds[name]
+        self._stats.listed[name] += len(records)
         for record in records:
             wanted = request.wants(record)
             if record.error and (wanted or not record.name):  # One without a name may be what is asked for.
@@ -146,31 +160,39 @@ class Transfer:
             else:
                 chosen.append(record)
         self._account(ended)
-        self._stats.total_experiments += len(chosen)
+        self._stats.total_experiments += len(chosen) if name == "experiment" else 0
         return chosen
 
-    async def _group(self, group: Sequence[Record], request: Request) -> tuple[Sequence[Record], Scan]:
-        """Some experiments and all of their runs."""
+    async def _group(self, name: str, group: Sequence[Record], request: Request) -> Walked:
+        """Some parents and all of their children, kind after kind."""
         tasks = await self._begin(group)
-        ready = [task.record for task in tasks]
-        scan = self._source.scan("run", ready)
-        async with asyncio.TaskGroup() as work:
-            size = work.create_task(self._size(scan, len(ready)))
-            unlisted = await self._walk(scan.pages(), request) if ready else None
-            size.cancel()
+        walked = Walked(name, [task.record for task in tasks])
+        unlisted: list[str] = []
+        for kind in self._children(name) if tasks else ():
+            scan = self._source.scan(kind, walked.group)
+            walked.scans[kind] = scan
+            async with asyncio.TaskGroup() as work:
+                size = work.create_task(self._size(kind, scan, len(walked.group)))
+                error = await self._walk(kind, scan.pages(), request)
+                size.cancel()
+            unlisted += [f"its {kind}s could not be listed to the end: {error}"] if error else []
         for task in tasks:
-            if unlisted is not None:
-                self._fail(task, AmigrateError(f"its runs could not be listed to the end: {unlisted}"))
+            if unlisted:
+                self._fail(task, AmigrateError("; ".join(unlisted)))
             else:
                 await self._commit_parent(task)
-        self._stats.ended_experiments += len(group)
+        self._stats.ended_experiments += len(group) if name == "experiment" else 0
         self._journal.forget_cache()
-        return ready, scan
+        return walked
 
-    async def _size(self, scan: Scan, experiments: int) -> None:
-        """How much there will be, for the display only: where it cannot be told, nothing is lost."""
+    def _children(self, name: str) -> list[str]:
+        """The kinds that are walked below this one: those that have a listing of their own."""
+        return [kind for kind in order(self._kinds) if self._kinds[kind].parent == name and self._kinds[kind].listed]
+
+    async def _size(self, kind: str, scan: Scan, experiments: int) -> None:
+        """How many runs there will be, for the display only: where it cannot be told, nothing is lost."""
         try:
-            runs = await scan.size() if experiments else None
+            runs = await scan.size() if kind == "run" else None
         except CannotContinue:
             raise
         except AmigrateError:
@@ -190,39 +212,46 @@ class Transfer:
         self._account(losses)
         self._finish(task)
 
-    async def _late_runs(self, listings: Sequence[tuple[Sequence[Record], Scan]], request: Request) -> None:
+    async def _late_children(self, walked: Sequence[Walked], request: Request) -> None:
         """The source is live: what came, or ended, since it was listed. Parents are written again then."""
-        for group, scan in listings:
+        for one in walked:
             before = self._moved_again
-            failed = await self._walk(scan.again(), request, again=True) if group else None
+            failed = {
+                kind: await self._walk(kind, scan.again(), request, again=True) for kind, scan in one.scans.items()
+            }
             if self._moved_again != before:
-                for record in group:
+                for record in one.group:
                     await self._sink.commit(record, self._journal)
-            if failed is not None:
-                reason = f"runs that came meanwhile could not be listed: {failed}"
-                self._account([_outcome(record, Status.FAILED, reason) for record in group])
+            for kind, error in failed.items():
+                if error is not None:
+                    reason = f"{kind}s that came meanwhile could not be listed: {error}"
+                    self._account([_outcome(record, Status.FAILED, reason) for record in one.group])
 
     # ---- pages of runs ------------------------------------------------------------------------------------------
 
     async def _walk(
-        self, pages: AsyncIterator[list[Record]], request: Request, again: bool = False
+        self, kind: str, pages: AsyncIterator[list[Record]], request: Request, again: bool = False
     ) -> AmigrateError | None:
-        """Move pages of runs, a few at once; the next page is read when one of them is done.
+        """Move pages of children, a few at once; the next page is read when one of them is done.
 
-        Returns what ended the listing early, where something did.
+        Returns what ended the listing early, where something did. A source that lacks the kind has none of it.
         """
+        slots = asyncio.Semaphore(1 if self._kinds[kind].sequential else PAGES_AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            await self._pages.acquire()
+            await slots.acquire()
             try:
                 async for page in pages:
-                    group.create_task(self._page(self._fresh(page, request, again)))
-                    await self._pages.acquire()
+                    job = group.create_task(self._page(self._fresh(page, request, again)))
+                    job.add_done_callback(lambda _: slots.release())
+                    await slots.acquire()
             except CannotContinue:
                 raise
+            except Unsupported:
+                return None
             except AmigrateError as error:
                 return error
             finally:
-                self._pages.release()
+                slots.release()
         return None
 
     def _fresh(self, page: Sequence[Record], request: Request, again: bool) -> list[Record]:
@@ -264,7 +293,6 @@ class Transfer:
             await self._fill(tasks)
         finally:
             self._in_work.difference_update(f"{record.ref.kind} {record.ref.key}" for record in records)
-            self._pages.release()
 
     # ---- compare and begin --------------------------------------------------------------------------------------
 
@@ -285,12 +313,26 @@ class Transfer:
         tasks: list[Task] = []
         limit = asyncio.Semaphore(RECORDS_AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            for record in records:
+            for row in self._rows_of(records):
                 await limit.acquire()
-                key = record.ref.key
-                job = self._begin_one(record, found.get(key), entries.get(key), tasks)
+                job = self._begin_row(row, found, entries, tasks)
                 group.create_task(job).add_done_callback(lambda _: limit.release())
         return tasks
+
+    def _rows_of(self, records: Sequence[Record]) -> Iterable[list[Record]]:
+        """What is begun one after the other: the children of one parent for a sequential kind, else each for itself."""
+        if not self._kinds[records[0].ref.kind].sequential:
+            return [[record] for record in records]
+        rows: dict[Ref | None, list[Record]] = {}
+        for record in records:
+            rows.setdefault(record.ref.parent, []).append(record)
+        return rows.values()
+
+    async def _begin_row(
+        self, row: Sequence[Record], found: Mapping[str, Found], entries: Mapping[str, Entry], tasks: list[Task]
+    ) -> None:
+        for record in row:
+            await self._begin_one(record, found.get(record.ref.key), entries.get(record.ref.key), tasks)
 
     async def _begin_one(self, record: Record, found: Found | None, entry: Entry | None, tasks: list[Task]) -> None:
         kind = self._kinds[record.ref.kind]

@@ -13,6 +13,7 @@ class Artifact(Kind):
     name = "artifact"
     label = "artifacts"
     parent = "run"
+    listed = False
     folder = "artifacts"
 
     def comparable(self, record: Record, names: Names) -> Doc:

@@ -95,6 +95,8 @@ class Kind:
     """The plural that people read and `--accept-loss` takes."""
     parent: str | None = None
     needs: tuple[str, ...] = ()
+    listed: bool = True
+    sequential: bool = False
     folder: str = ""
     """The folder of the archive that holds its objects, below the parent's own."""
     document: str = ""
