@@ -58,6 +58,18 @@ class Tally:
         return {"id": self.id, "name": self.name, "ok_runs": self.ok, "failed_runs": self.failed}
 
 
+def children(folder: str, ok: list[str], failed: list[str]) -> Doc:
+    """What an experiment's `info` says of its runs, or of its other children, in mlflow-export-import's words."""
+    if folder != "runs":
+        return {f"ok_{folder}": len(ok), f"failed_{folder}": len(failed)}
+    return {
+        "num_total_runs": len(ok) + len(failed),
+        "num_ok_runs": len(ok),
+        "num_failed_runs": len(failed),
+        "failed_runs": failed,
+    }
+
+
 def experiments_index(system: Doc, tallies: Iterable[Tally], seconds: float, options: Doc) -> Doc:
     """`experiments.json`: true counts, and where each experiment lies."""
     entries = [tally.entry() for tally in tallies]

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,15 +49,19 @@ class ArchiveSink:
         self._open: dict[str, Open] = {}
         self._spooled = 0
         self._tallies: dict[str, envelope.Tally] = {}
+        self._entries: dict[str, list[Doc]] = {}
+        """Children without a document of their own, by their parent's key, until that is written."""
 
     async def find(self, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
         found = {}
         for record in records:
-            if self._layout.document(record.ref).is_file():
+            if not self._shapes[record.ref.kind].inside and self._layout.document(record.ref).is_file():
                 found[record.ref.key] = Found(record.ref.id, same=False, ours=True)
         return found
 
     async def begin(self, record: Record, ids: Ids) -> str:
+        if self._shapes[record.ref.kind].inside:
+            return record.ref.id
         folder = self._layout.folder(record.ref)
         _on_disk(lambda: folder.mkdir(parents=True, exist_ok=True), folder)
         spool = self._layout.root / PRIVATE / "spool" / f"{hashlib.sha256(record.ref.key.encode()).hexdigest()[:24]}"
@@ -107,12 +111,16 @@ class ArchiveSink:
     async def commit(self, record: Record, ids: Ids) -> list[Outcome]:
         opened = self._open.pop(_key(record), None)
         document: Doc = {"system": self._system}
+        shape = self._shapes[record.ref.kind]
+        if shape.inside and record.ref.parent:
+            self._entries.setdefault(record.ref.parent.key, []).append(shape.encode(record))
+            return []
         if self._has_children(record):
             document |= self._counted(record, ids)
         else:
             assert opened is not None, f"{record.ref} was never begun"
             document |= {"info": _contents(record, opened)}
-        document["mlflow"] = {**self._shapes[record.ref.kind].encode(record), **document.get("mlflow", {})}
+        document["mlflow"] = {**shape.encode(self._with_entries(record)), **document.get("mlflow", {})}
         path = self._layout.document(record.ref)
         if opened is None or self._has_children(record):
             self._write(path, [codec.pretty(document, bare_nan=self._bare_nan)])
@@ -152,22 +160,24 @@ class ArchiveSink:
     def _has_children(self, record: Record) -> bool:
         return any(shape.parent == record.ref.kind and shape.document for shape in self._shapes.values())
 
+    def _with_entries(self, record: Record) -> Record:
+        """A parent with those of its children that have no document of their own."""
+        inside = [shape.inside for shape in self._shapes.values() if shape.inside and shape.parent == record.ref.kind]
+        return replace(record, doc={**record.doc, **{name: self._entries.pop(record.ref.key, []) for name in inside}})
+
     def _counted(self, record: Record, ids: Ids) -> Doc:
-        """The `info` of an experiment, counted from what became of its runs, and their ids."""
-        runs, failed = [], []
-        for run_id, status, _ in ids.children("run", record.ref):
-            if status in ARRIVED:
-                runs.append(run_id)
-            elif status is Status.FAILED:
-                failed.append(run_id)
-        self._tallies[record.ref.id] = envelope.Tally(record.ref.id, record.name, len(runs), len(failed))
-        info = {
-            "num_total_runs": len(runs) + len(failed),
-            "num_ok_runs": len(runs),
-            "num_failed_runs": len(failed),
-            "failed_runs": failed,
-        }
-        return {"info": info, "mlflow": {"runs": runs}}
+        """The `info` of a parent, counted from what became of its children, and the ids of those that are here."""
+        info: Doc = {}
+        listed: Doc = {}
+        for shape in self._shapes.values():
+            if shape.parent == record.ref.kind and shape.document:
+                ok, failed = _ended(ids.children(shape.name, record.ref))
+                listed[shape.folder] = ok
+                info |= envelope.children(shape.folder, ok, failed)
+        if record.ref.kind == "experiment":
+            runs, failed_runs = info["num_ok_runs"], info["num_failed_runs"]
+            self._tallies[record.ref.id] = envelope.Tally(record.ref.id, record.name, runs, failed_runs)
+        return {"info": info, "mlflow": listed}
 
     def _write_run(self, path: Path, document: Doc, spool: Spool) -> None:
         """A document whose points come last. The head is cut open where they belong."""
@@ -192,6 +202,17 @@ class ArchiveSink:
                 raise
 
         _on_disk(write, path)
+
+
+def _ended(children: Iterable[tuple[str, Status, str]]) -> tuple[list[str], list[str]]:
+    """The ids of children that are in the archive, and of those that failed."""
+    ok, failed = [], []
+    for own, status, _ in children:
+        if status in ARRIVED:
+            ok.append(own)
+        elif status is Status.FAILED:
+            failed.append(own)
+    return ok, failed
 
 
 def _chain(*parts: Iterable[bytes]) -> Iterator[bytes]:

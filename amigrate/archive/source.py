@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,9 +83,12 @@ class ArchiveSource:
         self._notes = notes
 
     def scan(self, kind: str, parents: Sequence[Record]) -> Scan:
+        shape = self._shapes[kind]
         if kind == "experiment":
             return _Scan(self._experiments(), len(self.homes))
-        return _Scan(self._runs(parents), sum(len(parent.doc["archive"]["runs"]) for parent in parents))
+        if kind == "run":
+            return _Scan(self._runs(parents), sum(len(parent.doc["archive"]["runs"]) for parent in parents))
+        return _Scan(self._pages(self._inside(shape, parents) if shape.inside else self._others(shape, parents)), 0)
 
     async def rows(self, kind: str, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         reader = _PointReader(self.root, batch)
@@ -156,15 +160,34 @@ class ArchiveSource:
         ]
 
     def _runs(self, parents: Sequence[Record]) -> Iterator[list[Record]]:
-        page: list[Record] = []
-        for parent in parents:
-            for record in self._runs_of(parent):
-                page.append(record)
-                if len(page) == PAGE:
-                    yield page
-                    page = []
-        if page:
+        return self._pages(record for parent in parents for record in self._runs_of(parent))
+
+    def _pages(self, records: Iterator[Record]) -> Iterator[list[Record]]:
+        while page := list(islice(records, PAGE)):
             yield page
+
+    def _others(self, shape: Shape, parents: Sequence[Record]) -> Iterator[Record]:
+        """Objects with a folder and a document of their own, below their parents or the archive's root."""
+        homes: list[Record | None] = [*parents] if shape.parent else [None]
+        for parent in homes:
+            home = self.root / (parent.place if parent else "") / shape.folder
+            listed = set(_kept(parent, "children").get(shape.folder, ())) if parent else set[str]()
+            beside, taken = set[str](), set[str]()
+            for folder in entries(home) if is_there(home) else ():
+                if is_there(folder / shape.document):
+                    beside.add(folder.name)
+            for name in sorted(beside):
+                record = self._decoded(shape.name, home / name / shape.document, parent.ref if parent else None)
+                yield _claimed(record, home / name, beside, taken)
+            for own in sorted(listed - taken - beside):
+                gone = ArchiveError(f"listed by its {shape.parent}, but its folder is missing")
+                yield Record(Ref(shape.name, own, parent.ref if parent else None), {}, error=gone)
+
+    def _inside(self, shape: Shape, parents: Sequence[Record]) -> Iterator[Record]:
+        """Objects in the documents of their parents."""
+        for parent in parents:
+            for doc in items(parent.doc.get(shape.inside), shape.inside):
+                yield shape.decode({"mlflow": mapping(doc, shape.inside)}, "", parent.ref)
 
     def _runs_of(self, parent: Record) -> Iterator[Record]:
         expected, failed = _kept(parent, "runs"), set(_kept(parent, "failed"))
@@ -317,9 +340,16 @@ def _archived(read: Doc) -> Doc:
     return {
         "runs": _ids(runs, "runs"),
         "failed": _ids(info.get("failed_runs"), "failed_runs"),
+        "children": _children(inner),
         "files": None if info.get("artifacts") is None else _files(info["artifacts"]),
         "points": {key: whole(mapping(one, key).get("points"), f"points of '{key}'") for key, one in series.items()},
     }
+
+
+def _children(inner: object) -> dict[str, list[str]]:
+    """The ids that an experiment's document lists, by folder."""
+    listed = mapping(inner, "mlflow") if inner is not None else {}
+    return {what: _ids(listed[what], what) for what in ("logged_models", "traces") if listed.get(what)}
 
 
 def _ids(value: object, what: str) -> list[str]:

@@ -191,6 +191,8 @@ class Shape(Protocol):
     parent: str | None
     folder: str
     document: str
+    inside: str
+    """Where it has no document of its own: the list in its parent's `doc` that holds its own."""
 
     def encode(self, record: Record) -> Doc: ...
 
