@@ -15,7 +15,7 @@ from amigrate.archive.document import HEAD_END, METRICS_LINE
 from amigrate.archive.layout import INDEX, MANIFEST, PART, PRIVATE, Layout
 from amigrate.archive.spool import Spool
 from amigrate.core import codec
-from amigrate.core.errors import DiskError
+from amigrate.core.errors import AmigrateError, DiskError
 from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Rows, Status
 from amigrate.core.ports import Ids, Shape
 
@@ -69,6 +69,9 @@ class ArchiveSink:
         _on_disk(lambda: spool.unlink(missing_ok=True), spool)
         self._open[_key(record)] = Open(Spool(spool, self._bare_nan))
         return record.ref.id
+
+    async def begin_batch(self, records: Sequence[Record], ids: Ids) -> dict[str, str | AmigrateError]:
+        return {record.ref.key: await self.begin(record, ids) for record in records}
 
     async def resume(self, record: Record, new_id: str, made: bool, ids: Ids) -> None:
         await self.begin(record, ids)

@@ -90,6 +90,9 @@ class ArchiveSource:
             return _Scan(self._runs(parents), sum(len(parent.doc["archive"]["runs"]) for parent in parents))
         return _Scan(self._pages(self._inside(shape, parents) if shape.inside else self._others(shape, parents)), 0)
 
+    async def load(self, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
+        yield [*batch]
+
     async def rows(self, kind: str, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         reader = _PointReader(self.root, batch)
         while reader.open:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from amigrate.core.errors import AmigrateError
 from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Status, Stream
 
 T = TypeVar("T")
@@ -113,6 +114,13 @@ class Source(Protocol):
 
     def scan(self, kind: str, parents: Sequence[Record]) -> Scan: ...
 
+    def load(self, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
+        """The same records with all that the listing left out, each once, as many at a time as fit into memory.
+
+        One that cannot be read has its `error`.
+        """
+        ...
+
     def rows(self, kind: str, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         """The calls that together bring every row of the batch; may wait for one call before it knows the next."""
         ...
@@ -143,6 +151,10 @@ class Sink(Protocol):
 
     async def begin(self, record: Record, ids: Ids) -> str:
         """Make the object, without its parts; returns its id in the sink."""
+        ...
+
+    async def begin_batch(self, records: Sequence[Record], ids: Ids) -> dict[str, str | AmigrateError]:
+        """Make, or write again, many objects of a batched kind: the id in the sink of each, or why there is none."""
         ...
 
     async def resume(self, record: Record, new_id: str, made: bool, ids: Ids) -> None:
@@ -209,6 +221,10 @@ class Kind(Protocol):
     """True where the source has a listing of the kind; files come with the object that owns them."""
     sequential: bool
     """True where the children of one parent are made one after the other, in the order of their listing."""
+    heavy: bool
+    """True where a listing does not hold all that a begin call needs, so that `Source.load` has to bring it."""
+    batched: bool
+    """True where one begin call serves many records, and repeating it does no harm."""
 
     def digest(self, record: Record) -> str:
         """A fingerprint of all that must arrive and that the listing shows; changes when the object changes."""

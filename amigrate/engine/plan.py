@@ -13,8 +13,18 @@ EXPERIMENTS_PER_GROUP = 200
 
 
 def order(kinds: Mapping[str, Kind]) -> list[str]:
-    """The kinds so that each comes after those it needs."""
-    return list(TopologicalSorter({name: set(kind.needs) for name, kind in kinds.items()}).static_order())
+    """The kinds so that each comes after those it needs, else as they are registered."""
+    needs = {name: {*kind.needs, *([kind.parent] if kind.parent else [])} & {*kinds} for name, kind in kinds.items()}
+    return list(TopologicalSorter(needs).static_order())
+
+
+def own_children(kinds: Mapping[str, Kind], parent: str) -> list[str]:
+    """The kinds that are listed below this one and need nothing but it: they are walked right with it."""
+    return [
+        name
+        for name in order(kinds)
+        if kinds[name].parent == parent and kinds[name].listed and {*kinds[name].needs} & {*kinds} <= {parent}
+    ]
 
 
 def groups(records: Sequence[Record], size: int = EXPERIMENTS_PER_GROUP) -> Iterable[Sequence[Record]]:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from amigrate.core.errors import AmigrateError, CannotContinue, Transient
+from amigrate.core.errors import AmigrateError, CannotContinue, Transient, Unsupported
 from amigrate.core.model import Doc, Record, Ref, Status
 from amigrate.core.ports import Kind, RowCall, Source
 from amigrate.engine.budget import ByteBudget
+from amigrate.engine.crowd import Crowd
 from amigrate.engine.inventory import Digests, Inventory, Noted
-from amigrate.engine.plan import groups
+from amigrate.engine.plan import groups, order
 from amigrate.engine.stats import Stats
 
 PAGES_AT_ONCE = 2
@@ -60,29 +60,42 @@ class Survey:
         self._inventory = store.inventory
         self._budget = store.budget
         self._homes: dict[str, Ref] = {}
-        """What both sides call the experiments of this side, by their own keys."""
+        """What both sides call the parents of this side, by kind and key."""
 
     async def read(self) -> None:
-        """Experiments, and below them runs with their points and files."""
-        experiments = []
-        async for page in self._source.scan("experiment", []).pages():
-            experiments += self._chosen([record for record in page if self._scope.wants(record)])
-        for record in experiments:
-            self._homes[record.ref.key] = self._shared(record)
-            self._note(record, self._homes[record.ref.key])
-        self._stats.total_experiments += len(experiments)
-        readable = [record for record in experiments if not record.error]
-        for group in groups(readable):
+        """Kind after kind, each below the parents it belongs to, with points and files."""
+        parents: dict[str, list[Record]] = {}
+        for name in order(self._kinds):
+            kind = self._kinds[name]
+            if kind.listed:
+                groups_of = groups(parents[kind.parent]) if kind.parent else [()]
+                parents[name] = [record for group in groups_of for record in await self._children(kind, group)]
+
+    async def _children(self, kind: Kind, parents: Sequence[Record]) -> list[Record]:
+        """Every object of a kind below some parents; returns those that others may belong to."""
+        is_parent = any(other.parent == kind.name and other.listed for other in self._kinds.values())
+        readable: list[Record] = []
+        try:
             async with Crowd(PAGES_AT_ONCE) as crowd:
-                async for page in self._source.scan("run", group).pages():
-                    await crowd.start(self._page, self._chosen(page))
-            self._stats.ended_experiments += len(group)
+                async for page in self._source.scan(kind.name, parents).pages():
+                    chosen = self._chosen(page)
+                    if is_parent:
+                        self._homes |= {f"{one.ref.kind} {one.ref.key}": self._shared(one) for one in chosen}
+                        readable += [record for record in chosen if not record.error]
+                    await crowd.start(self._page, chosen)
+        except Unsupported:  # Who lacks a kind has none of it.
+            return []
+        self._stats.total_experiments += len(readable) if kind.name == "experiment" else 0
+        self._stats.ended_experiments += len(parents) if kind.name == "run" else 0
+        return readable
 
     def _chosen(self, page: Sequence[Record]) -> list[Record]:
         """What of a page is to be compared. Others may refer to the rest of it, so its names are kept too."""
         chosen = []
         for record in page:
             kind = self._kinds[record.ref.kind]
+            if kind.name == "experiment" and not self._scope.wants(record):
+                continue
             if not record.error:
                 self._inventory.call(self._side, kind.name, record.ref.id, kind.match(record))
                 if kind.excluded(record, self._scope.deleted):
@@ -94,7 +107,7 @@ class Survey:
 
     def _shared(self, record: Record) -> Ref:
         """What both sides call an object. One that cannot be read is known by its id."""
-        parent = self._homes[record.ref.parent.key] if record.ref.parent else None
+        parent = self._homes[f"{record.ref.parent.kind} {record.ref.parent.key}"] if record.ref.parent else None
         match = record.ref.id if record.error else self._kinds[record.ref.kind].match(record)
         return Ref(record.ref.kind, match, parent)
 
@@ -104,14 +117,26 @@ class Survey:
         self._inventory.note(Noted(self._side, record.ref, shared.key, record.name, doc, series or {}, error))
 
     async def _page(self, page: Sequence[Record]) -> None:
-        """Some runs with all that belongs to them."""
+        """Some objects with all that belongs to them."""
+        broken = [record for record in page if record.error]
         readable = [record for record in page if not record.error]
+        if readable and self._kinds[readable[0].ref.kind].heavy:
+            async for portion in self._source.load(readable):
+                await self._loaded(portion)
+        else:
+            await self._loaded(readable)
+        for record in broken:
+            self._note(record, self._shared(record))
+
+    async def _loaded(self, records: Sequence[Record]) -> None:
+        """Records that hold all that their listing left out."""
+        readable = [record for record in records if not record.error]
         digests = Digests({record.ref.key: self._kinds[record.ref.kind].series(record) for record in readable})
         unlisted: dict[str, str] = {}
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._rows([record for record in readable if digests.wants(record.ref)], digests))
             parts.create_task(self._files(readable, unlisted))
-        for record in page:
+        for record in records:
             series, error = digests.of(record.ref)
             self._note(record, self._shared(record), series, error or unlisted.get(record.ref.key, ""))
 
@@ -202,23 +227,3 @@ class Survey:
             data = b"".join([chunk async for chunk in stream.chunks])
         rest, names = self._kinds[record.ref.kind].split_names(data)
         return {"size": len(data), "sha256": hashlib.sha256(rest).hexdigest(), "names": names}
-
-
-class Crowd:
-    """Tasks, so many of them at once. Leaving it waits for all."""
-
-    def __init__(self, most: int) -> None:
-        self._free = asyncio.Semaphore(most)
-        self._group = asyncio.TaskGroup()
-
-    async def __aenter__(self) -> Crowd:
-        await self._group.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised: Any) -> None:
-        await self._group.__aexit__(*raised)
-
-    async def start(self, work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        """Begin one more task, as soon as there is room for it."""
-        await self._free.acquire()
-        self._group.create_task(work(*args)).add_done_callback(lambda _: self._free.release())

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core import codec
+from amigrate.core.errors import AmigrateError
 from amigrate.core.model import Body, Deferred, Doc, Found, Notes, Outcome, Record, Ref, Rows
 from amigrate.core.ports import Ids, Names, RowCall, Scan
 from amigrate.kinds.limits import Limits, is_plain, limits_of
@@ -97,6 +98,8 @@ class Kind:
     needs: tuple[str, ...] = ()
     listed: bool = True
     sequential: bool = False
+    heavy: bool = False
+    batched: bool = False
     folder: str = ""
     """The folder of the archive that holds its objects, below the parent's own."""
     document: str = ""
@@ -155,6 +158,10 @@ class Kind:
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
         raise NotImplementedError(self.name)
 
+    async def load(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
+        """For a heavy kind: see `core.ports.Source.load`."""
+        yield [*batch]
+
     async def rows(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         nothing: tuple[RowCall, ...] = ()
         for call in nothing:
@@ -178,6 +185,12 @@ class Kind:
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
         """Make the object; returns its new id and whatever the kind wants to be given back with its parts."""
+        raise NotImplementedError(self.name)
+
+    async def begin_batch(
+        self, target: Target, records: Sequence[Record], ids: Ids
+    ) -> dict[str, tuple[str, Any] | AmigrateError]:
+        """For a batched kind: as `begin`, for many."""
         raise NotImplementedError(self.name)
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:

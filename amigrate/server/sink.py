@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from amigrate.core.errors import AmigrateError
 from amigrate.core.model import Body, Deferred, Found, Outcome, Record, Rows
 from amigrate.core.ports import Ids
 from amigrate.kinds.base import Kind, Target
@@ -29,6 +30,17 @@ class ServerSink:
     async def begin(self, record: Record, ids: Ids) -> str:
         new_id, self._open[_key(record)] = await self._kind(record).begin(self._target, record, ids)
         return new_id
+
+    async def begin_batch(self, records: Sequence[Record], ids: Ids) -> dict[str, str | AmigrateError]:
+        made = await self._kind(records[0]).begin_batch(self._target, records, ids)
+        results: dict[str, str | AmigrateError] = {}
+        for record in records:
+            result = made[record.ref.key]
+            if isinstance(result, AmigrateError):
+                results[record.ref.key] = result
+            else:
+                results[record.ref.key], self._open[_key(record)] = result
+        return results
 
     async def resume(self, record: Record, new_id: str, made: bool, ids: Ids) -> None:
         self._open[_key(record)] = await self._kind(record).resume(self._target, record, new_id, made, ids)

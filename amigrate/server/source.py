@@ -22,6 +22,9 @@ class ServerSource:
     def scan(self, kind: str, parents: Sequence[Record]) -> Scan:
         return self._kinds[kind].scan(self._api, parents)
 
+    def load(self, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
+        return self._kinds[batch[0].ref.kind].load(self._api, batch)
+
     def rows(self, kind: str, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         return self._kinds[kind].rows(self._api, batch)
 
