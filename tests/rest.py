@@ -61,6 +61,20 @@ class Rest:
         with self._send(request) as response:
             return _parse(response)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """PATCH a JSON object."""
+        data = json.dumps(body, allow_nan=False).encode()
+        request = requests.Request("PATCH", self._url(path), data=data, headers={"Content-Type": "application/json"})
+        with self._send(request) as response:
+            return _parse(response)
+
+    def delete(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """DELETE, with a JSON object where the endpoint takes one."""
+        data = json.dumps(body, allow_nan=False).encode() if body is not None else None
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        with self._send(requests.Request("DELETE", self._url(path), data=data, headers=headers)) as response:
+            return _parse(response)
+
     def put(self, path: str, data: bytes | Iterator[bytes]) -> None:
         """PUT raw bytes, or a stream of them."""
         self._send(requests.Request("PUT", self._url(path), data=data)).close()
@@ -74,6 +88,10 @@ class Rest:
         """GET raw bytes, whole."""
         with self._send(requests.Request("GET", self._url(path), params=params)) as response:
             return response.content
+
+    def artifact(self, path: str) -> bytes:
+        """One artifact that the server's proxy serves, by its path below the proxy's root."""
+        return self.fetch(PROXY + quote(path, safe="/"), {})
 
     def digest(self, path: str, params: Params) -> tuple[int, str]:
         """GET raw bytes and return their number and sha256, without holding them."""

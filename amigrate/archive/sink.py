@@ -125,7 +125,7 @@ class ArchiveSink:
             document |= {"info": _contents(record, opened)}
         document["mlflow"] = {**shape.encode(self._with_entries(record)), **document.get("mlflow", {})}
         path = self._layout.document(record.ref)
-        if opened is None or self._has_children(record):
+        if opened is None or not shape.points:
             self._write(path, [codec.pretty(document, bare_nan=self._bare_nan)])
             return []
         self._spooled -= opened.spool.held
@@ -166,7 +166,7 @@ class ArchiveSink:
     def _with_entries(self, record: Record) -> Record:
         """A parent with those of its children that have no document of their own."""
         inside = [shape.inside for shape in self._shapes.values() if shape.inside and shape.parent == record.ref.kind]
-        return replace(record, doc={**record.doc, **{name: self._entries.pop(record.ref.key, []) for name in inside}})
+        return replace(record, doc={**record.doc, **{name: self._entries.get(record.ref.key, []) for name in inside}})
 
     def _counted(self, record: Record, ids: Ids) -> Doc:
         """The `info` of a parent, counted from what became of its children, and the ids of those that are here."""

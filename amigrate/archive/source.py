@@ -43,7 +43,6 @@ OTHERS = {
     "models": "registered-models",
     "prompts": "prompts",
     "evaluation_datasets": "evaluation-datasets",
-    "logged_models": "logged-models",
     "traces": "traces",
 }
 """Folders of kinds that are not carried yet, and what `--accept-loss` calls them."""

@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 from amigrate.artifacts.folder import Entry
 from amigrate.artifacts.names import refusal
-from amigrate.client.api import Api, Endpoint, Work, encode_path
+from amigrate.client.api import AJAX, Api, Endpoint, Work, encode_path
 from amigrate.core.model import Body
 
 ROOT = "/api/2.0/mlflow-artifacts/artifacts"
 LIST = Endpoint("GET", ROOT)
 GET_ARTIFACT = "/get-artifact"
+MODEL_FILE = f"{AJAX}/logged-models/{{}}/artifacts/files"
 
 
 def proxy_path(location: str, server: str) -> str | None:
@@ -35,10 +36,12 @@ def proxy_path(location: str, server: str) -> str | None:
 class ProxyFolder:
     """A folder below the proxy's root."""
 
-    def __init__(self, api: Api, root: str, run_id: str = "") -> None:
+    def __init__(self, api: Api, root: str, run_id: str = "", model_id: str = "") -> None:
+        """Names who owns the folder, a run or a logged model: for the names that the proxy cannot send."""
         self._api = api
         self._root = root
         self._run_id = run_id
+        self._model_id = model_id
 
     async def entries(self, path: str) -> list[Entry]:
         where = f"{self._root}/{path}" if path else self._root
@@ -51,8 +54,11 @@ class ProxyFolder:
     def body(self, path: str, size: int | None) -> Body:
         """Old servers drop the connection (1.x to 3.0) or answer 500 (3.4.0) on a name that is not ASCII: it went into
         a header as it is. 3.17.2 encodes it, and `get-artifact` does so everywhere."""
-        if self._run_id and not path.isascii() and self._api.abilities.older_than(3, 17):
-            return self._api.file(GET_ARTIFACT, [("run_id", self._run_id), ("path", path)], size)
+        if not path.isascii() and self._api.abilities.older_than(3, 17):
+            if self._run_id:
+                return self._api.file(GET_ARTIFACT, [("run_id", self._run_id), ("path", path)], size)
+            if self._model_id:
+                return self._api.file(MODEL_FILE.format(self._model_id), [("artifact_file_path", path)], size)
         return self._api.file(self._address(path), size=size)
 
     async def put(self, path: str, body: Body) -> int:

@@ -2,7 +2,9 @@
 
 Endpoints: GET `/api/2.0/mlflow/artifacts/list?run_id=&path=` (one level, paths relative to the run's root), GET
 `/get-artifact?run_id=&path=`, POST `/ajax-api/2.0/mlflow/upload-artifact?run_uuid=&path=` (at most 10 MB, never empty).
-They work where the server process has the store's client and credentials; else it answers with an error.
+They work where the server process has the store's client and credentials; else it answers with an error. Of a logged
+model (3.0+) GET `/api/2.0/mlflow/logged-models/{id}/artifacts/directories?artifact_directory_path=` and GET
+`/ajax-api/2.0/mlflow/logged-models/{id}/artifacts/files?artifact_file_path=`; nothing can be written this way.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from urllib.parse import urlsplit
 
 from amigrate.artifacts.folder import Entry
 from amigrate.artifacts.names import refusal
-from amigrate.artifacts.proxy import GET_ARTIFACT
+from amigrate.artifacts.proxy import GET_ARTIFACT, MODEL_FILE
 from amigrate.client.api import AJAX, V2, Api, Endpoint, Work
 from amigrate.core.errors import ApiError, AuthError, Rejected, Uncarriable, Unsupported
 from amigrate.core.model import Body
@@ -27,24 +29,12 @@ class RunFolder:
     def __init__(self, api: Api, run_id: str, location: str) -> None:
         self._api = api
         self._run_id = run_id
-        self._store = f"{urlsplit(location).scheme or 'file'}: store"
+        self._store = _store(location)
 
     async def entries(self, path: str) -> list[Entry]:
-        params = [("run_id", self._run_id), *([("path", path)] if path else [])]
-        try:
-            answer = await self._api.call(LIST, params=params)
-        except AuthError:
-            raise
-        except ApiError as error:
-            raise Unsupported(
-                f"the artifacts lie in a {self._store} that the server cannot list for us ({error})",
-                status=error.status,
-                endpoint=error.endpoint,
-            ) from error
-        return [
-            Entry(str(item["path"]), bool(item.get("is_dir")), int(item.get("file_size") or 0))
-            for item in answer.get("files") or []
-        ]
+        return await _listed(
+            self._api, LIST, [("run_id", self._run_id), *([("path", path)] if path else [])], self._store
+        )
 
     def refusal(self, path: str) -> str:
         return refusal(path)
@@ -66,3 +56,50 @@ class RunFolder:
                 f"the target keeps this run's artifacts in a {self._store} and takes no files for it: MLflow 2.9 does, "
                 "or start it with --serve-artifacts and make the experiment anew"
             ) from error
+
+
+class ModelFolder:
+    """The artifacts of one logged model, by way of its server: to be read only."""
+
+    def __init__(self, api: Api, model_id: str, location: str) -> None:
+        self._api = api
+        self._model_id = model_id
+        self._store = _store(location)
+
+    async def entries(self, path: str) -> list[Entry]:
+        listing = Endpoint("GET", f"{V2}/logged-models/{self._model_id}/artifacts/directories")
+        params = [("artifact_directory_path", path)] if path else []
+        return await _listed(self._api, listing, params, self._store)
+
+    def refusal(self, path: str) -> str:
+        return refusal(path)
+
+    def body(self, path: str, size: int | None) -> Body:
+        return self._api.file(MODEL_FILE.format(self._model_id), [("artifact_file_path", path)], size)
+
+    async def put(self, path: str, body: Body) -> int:
+        raise Uncarriable(
+            f"the target keeps this model's artifacts in a {self._store} and takes no files for it: start it with "
+            "--serve-artifacts and make the experiment anew"
+        )
+
+
+def _store(location: str) -> str:
+    return f"{urlsplit(location).scheme or 'file'}: store"
+
+
+async def _listed(api: Api, endpoint: Endpoint, params: list[tuple[str, str]], store: str) -> list[Entry]:
+    try:
+        answer = await api.call(endpoint, params=params)
+    except AuthError:
+        raise
+    except ApiError as error:
+        raise Unsupported(
+            f"the artifacts lie in a {store} that the server cannot list for us ({error})",
+            status=error.status,
+            endpoint=error.endpoint,
+        ) from error
+    return [
+        Entry(str(item["path"]), bool(item.get("is_dir")), int(item.get("file_size") or 0))
+        for item in answer.get("files") or []
+    ]

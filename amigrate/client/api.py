@@ -73,6 +73,12 @@ class Api:
         """The address for people: of a local store its own, not that of the private server."""
         self.store = http.server.store
         """The local store behind a private server: its artifacts on plain paths are on this machine's disk."""
+        self.with_deleted = False
+        """Whether what is deleted is asked for too, so that it has to be looked for where no listing shows it."""
+        self.has_models: bool | None = None
+        """Whether this server may have logged models, once somebody has asked."""
+        self.named_models: set[str] = set()
+        """Logged models that runs name: those that are deleted appear in no listing."""
 
     async def call(
         self,

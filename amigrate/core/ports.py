@@ -203,6 +203,8 @@ class Shape(Protocol):
     parent: str | None
     folder: str
     document: str
+    points: bool
+    """True where its document ends with points, one on a line."""
     inside: str
     """Where it has no document of its own: the list in its parent's `doc` that holds its own."""
 

@@ -213,8 +213,11 @@ class Journal:
 
     # ---- the second pass --------------------------------------------------------------------------------------
 
-    def defer(self, ref: Ref, work: Iterable[Deferred]) -> None:
-        """Keep what has to be done for an object when everything else has arrived."""
+    def defer(self, ref: Ref, work: Iterable[Deferred], *, anew: bool) -> None:
+        """Keep what has to be done for an object when everything else has arrived: beside, or `anew` instead of, what
+        an earlier session left."""
+        if anew:
+            self._write("DELETE FROM deferred WHERE kind = ? AND key = ?", [(ref.kind, ref.key)])
         rows = [(ref.kind, ref.key, int(one.stage), _chain(ref), codec.dumps(one.doc).decode()) for one in work]
         if rows:
             self._write("INSERT OR REPLACE INTO deferred VALUES (?, ?, ?, ?, ?)", rows)

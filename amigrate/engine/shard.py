@@ -110,7 +110,7 @@ class Shards:
         unchanged = carried and kind.settled(record) and kind.parent is not None
         progress = entry.progress if entry is not None else None
         if unchanged and progress is Progress.WHOLE:
-            self.finish(task)
+            self.finish(task, anew=False)
             return True
         if unchanged and progress is Progress.FILLED:
             self.account([outcome(record, Status.PRESENT, new_id=task.new_id)])
@@ -210,16 +210,16 @@ class Shards:
         try:
             losses = await self._sink.commit(task.record, self._journal)
             self.account(losses)
-            self.finish(task)
+            self.finish(task, anew=True)
         except CannotContinue:
             raise
         except AmigrateError as error:
             self.fail(task, error)
 
-    def finish(self, task: Task) -> None:
-        """Everything of a record is at the sink."""
+    def finish(self, task: Task, *, anew: bool) -> None:
+        """Everything of a record is at the sink: written `anew`, or known to be there."""
         record, work = task.record, self._sink.deferred(task.record)
-        self._journal.defer(record.ref, work)
+        self._journal.defer(record.ref, work, anew=anew)
         waiting = task.lacks or any(one.stage is Stage.REFERENCES for one in work)
         progress = Progress.BEGUN if task.lacks else Progress.FILLED if waiting else Progress.WHOLE
         self._journal.reached(record, progress, task.digest)

@@ -153,7 +153,7 @@ class Transfer:
             self._shards.account([outcome(task.record, Status.FAILED, str(error))])
             return
         self._shards.account(losses)
-        self._shards.finish(task)
+        self._shards.finish(task, anew=True)
 
     async def _more(self, group: Group, kinds: Sequence[str], request: Request, again: bool = False) -> None:
         """More children of parents that were written: of other kinds, or what came `again` at a live source.

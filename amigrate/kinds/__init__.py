@@ -3,6 +3,7 @@
 from amigrate.kinds.artifact import Artifact
 from amigrate.kinds.base import Kind
 from amigrate.kinds.experiment import Experiment
+from amigrate.kinds.logged_model import LoggedModel
 from amigrate.kinds.run import Run
 
 REGISTRY: dict[str, Kind] = {
@@ -11,5 +12,6 @@ REGISTRY: dict[str, Kind] = {
         Experiment(),
         Run(),
         Artifact(),
+        LoggedModel(),
     )
 }

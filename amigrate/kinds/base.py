@@ -104,6 +104,7 @@ class Kind:
     """The folder of the archive that holds its objects, below the parent's own."""
     document: str = ""
     """The file that holds one object, in the object's own folder; empty where it has none."""
+    points: bool = False
     inside: str = ""
     """For an object without a document: the list in its parent's `doc` that holds it."""
 

@@ -11,7 +11,6 @@ The update comes last, after points and files: a run that has its final status h
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +20,12 @@ from amigrate.artifacts.walk import file_record, walk
 from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core import codec
 from amigrate.core.errors import ApiError, AuthError, Rejected, Uncarriable, Unresolved, Unsupported
-from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Stage, Stream
+from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Stage
 from amigrate.core.ports import Ids, Names, RowCall, Scan
+from amigrate.kinds import model_links, references
 from amigrate.kinds import run_document as document
 from amigrate.kinds.base import Kind, Target, pairs, tag_list
+from amigrate.kinds.deleted_runs import DELETE, RESTORE, even_if_deleted
 from amigrate.kinds.history import HistoryReader
 from amigrate.kinds.limits import fitting, lost
 from amigrate.kinds.log_batch import BATCH, RunWriter, batches, metrics_of
@@ -34,12 +35,7 @@ from amigrate.kinds.source_tags import run_source_tags
 
 CREATE = Endpoint("POST", f"{V2}/runs/create", Work.WRITE, resend=False)
 UPDATE = Endpoint("POST", f"{V2}/runs/update", Work.WRITE)
-INPUTS = Endpoint("POST", f"{V2}/runs/log-inputs", Work.WRITE)
-DELETE = Endpoint("POST", f"{V2}/runs/delete", Work.WRITE)
-RESTORE = Endpoint("POST", f"{V2}/runs/restore", Work.WRITE)
 
-SMALL_FILE = 16 * 1024 * 1024
-"""An `MLmodel` over this size is none."""
 MADE = "made in this session"
 """Where the index keeps the runs that this session made, by their source: the listings it holds are older."""
 WORTH_A_LOOK = 3
@@ -78,6 +74,7 @@ class Run(Kind):
     needs = ("experiment",)
     folder = "runs"
     document = "run.json"
+    points = True
 
     # ---- pure -------------------------------------------------------------------------------------------------
 
@@ -100,10 +97,10 @@ class Run(Kind):
         return document.comparable(record, names)
 
     def names_others(self, file: Record) -> bool:
-        return file.ref.id.rpartition("/")[2] == "MLmodel" and int(file.doc["size"]) <= SMALL_FILE
+        return references.names_others(file.ref.id, int(file.doc["size"]))
 
     def split_names(self, data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
-        return document.split_names(data)
+        return references.split_names(data)
 
     def encode(self, record: Record) -> Doc:
         return document.encode(record)
@@ -237,8 +234,8 @@ class Run(Kind):
         reason = state.folder.refusal(file.ref.id)
         if reason:
             raise Uncarriable(reason)
-        if file.ref.id.rpartition("/")[2] == "MLmodel" and (body.size or 0) <= SMALL_FILE:
-            body = await _with_new_ids(body, (record.ref.id, state.new_id), ids)
+        if references.names_others(file.ref.id, body.size or 0):
+            body = await references.with_new_ids(body, (record.ref.id, state.new_id), ids)
         size: int = await state.folder.put(file.ref.id, body)
         return size
 
@@ -250,21 +247,22 @@ class Run(Kind):
         if info.get("status") != "RUNNING" or info.get("end_time"):
             body = {"run_id": state.new_id, "status": info.get("status", "FINISHED")}
             await target.api.call(UPDATE, body | ({"end_time": info["end_time"]} if info.get("end_time") else {}))
-        if self._dies(target, record) and not state.pending:
-            await target.api.call(DELETE, {"run_id": state.new_id})
         losses: list[Outcome] = state.losses
         return losses
 
     def deferred(self, target: Target, record: Record, state: Any) -> list[Deferred]:
         work = []
-        if state is not None and (state.pending or state.doubtful):
+        if state is not None:
             doc = {
                 "tags": state.pending,
-                "delete": bool(state.pending) and self._dies(target, record),
-                "experiment": state.experiment,
+                "inputs": model_links.inputs_of(record.doc),
+                "outputs": model_links.outputs_of(record.doc),
                 "doubtful": state.doubtful,
             }
-            work.append(Deferred(Stage.REFERENCES, doc))
+            if any(doc.values()):
+                work.append(Deferred(Stage.REFERENCES, {**doc, "experiment": state.experiment}))
+            if self._dies(target, record):
+                work.append(Deferred(Stage.DELETIONS, {}))
         if record.ref.parent and record.ref.parent.id in target.retired and not is_deleted(record):
             work.append(Deferred(Stage.REVIVALS, {}))
         return work
@@ -274,26 +272,39 @@ class Run(Kind):
         return is_deleted(record) and not (record.ref.parent and record.ref.parent.id in target.retired)
 
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
-        if what.stage is Stage.REVIVALS:
-            await target.api.call(RESTORE, {"run_id": new_id})
+        if what.stage is not Stage.REFERENCES:
+            await target.api.call(DELETE if what.stage is Stage.DELETIONS else RESTORE, {"run_id": new_id})
             return True
-        if what.doc["doubtful"]:
-            await _remove_twins(target, what.doc["experiment"], what.doc["doubtful"], new_id, ids)
+        doc = what.doc
+        if doc["doubtful"]:
+            await _remove_twins(target, doc["experiment"], doc["doubtful"], new_id, ids)
         own = (record.ref.id, new_id)
-        mapped = {key: document.mapped(value, own, ids) for key, value in what.doc["tags"].items()}
-        tags = {key: text for key, (text, _) in mapped.items() if text != what.doc["tags"][key]}
-        if tags:
-            await self._retag(target, new_id, what.doc["experiment"], tag_list(tags))
-        if what.doc["delete"]:
-            await target.api.call(DELETE, {"run_id": new_id})
-        return all(complete for _, complete in mapped.values())
+        mapped = {key: references.mapped(value, own, ids) for key, value in doc["tags"].items()}
+        tags = {key: text for key, (text, _) in mapped.items() if text != doc["tags"][key]}
+        inputs = [ids.new_id(references.LOGGED_MODEL, one) for one in doc["inputs"]]
+        outputs = [(ids.new_id(references.LOGGED_MODEL, one), step) for one, step in doc["outputs"]]
+        links = Links(
+            tag_list(tags), [one for one in inputs if one], [(one, step) for one, step in outputs if one is not None]
+        )
+        if links.tags or links.inputs or links.outputs:
+            await target.wake(doc["experiment"])
+            await even_if_deleted(target, new_id, lambda: links.write(target, new_id))
+        complete = len(links.inputs) == len(inputs) and len(links.outputs) == len(outputs)
+        return complete and all(complete for _, complete in mapped.values())
 
-    async def _retag(self, target: Target, new_id: str, experiment: str, tags: list[Doc]) -> None:
-        held = (await target.api.call(SEARCH, _by_id(experiment, new_id)))["runs"][0]
-        if held["info"].get("lifecycle_stage") == "deleted":
-            await target.wake(experiment)
-            await target.api.call(RESTORE, {"run_id": new_id})
-        await target.api.call(BATCH, {"run_id": new_id, "tags": tags})
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What a run says of other objects, with the ids of the target."""
+
+    tags: list[Doc]
+    inputs: list[str]
+    outputs: list[tuple[str, int]]
+
+    async def write(self, target: Target, run_id: str) -> None:
+        if self.tags:
+            await target.api.call(BATCH, {"run_id": run_id, "tags": self.tags})
+        await model_links.write(target, run_id, self.inputs, self.outputs)
 
 
 def _experiment(record: Record, ids: Ids) -> str:
@@ -414,7 +425,7 @@ def _settle_tags(target: Target, record: Record, state: Open, ids: Ids) -> None:
     The run's own new id is not known before it is made, so tags that name the run itself always come this way.
     """
     for key, old in list(state.pending.items()):
-        text, complete = document.mapped(old, (record.ref.id, state.new_id), ids)
+        text, complete = references.mapped(old, (record.ref.id, state.new_id), ids)
         if complete:
             del state.pending[key]
             if state.held.get(key) != text:
@@ -453,7 +464,7 @@ async def _send_inputs(target: Target, record: Record, state: Open, inputs: list
     datasets = [{**item, "tags": tag_list(pairs(item.get("tags")))} for item in inputs]
     try:
         if target.keeps_inputs:
-            await target.api.call(INPUTS, {"run_id": state.new_id, "datasets": datasets})
+            await target.api.call(model_links.INPUTS, {"run_id": state.new_id, "datasets": datasets})
             await _note_merged(target, record, state, inputs)
             return
     except Unsupported:
@@ -489,23 +500,3 @@ async def _note_merged(target: Target, record: Record, state: Open, inputs: list
 
 def _lost_input(record: Record, item: Doc, reason: str) -> Outcome:
     return lost("dataset-input", f"{item['dataset']['name']} {item['dataset']['digest']}", record.ref, reason)
-
-
-async def _with_new_ids(body: Body, own: tuple[str, str], ids: Ids) -> Body:
-    """A small text file with run ids replaced in its bytes."""
-    async with body.open() as stream:
-        data = b"".join([chunk async for chunk in stream.chunks])
-    return body_of(document.mapped_bytes(data, own, ids))
-
-
-def body_of(data: bytes) -> Body:
-    """Bytes in memory as a body."""
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield data
-
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Stream]:
-        yield Stream(chunks(), len(data))
-
-    return Body(opened, len(data))

@@ -7,7 +7,6 @@ The record's `doc` is a run as `runs/search` gives it: `info`, `data` (`metrics`
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,13 +15,13 @@ from amigrate.core.model import Doc, Record, Ref
 from amigrate.core.ports import Ids, Names
 from amigrate.core.typed import identity, items, mapping, text, texts, whole, word
 from amigrate.kinds.base import PROVENANCE, SOURCE_TAGS, STAGES, content_tags, pairs, tag_list
+from amigrate.kinds.model_links import inputs_of, outputs_of
+from amigrate.kinds.references import LOGGED_MODEL, mapped, named
 
 SOURCE_RUN = f"{PROVENANCE}source_run_id"
 HISTORY_TAG = "mlflow.log-model.history"
 ID_TAGS = ("mlflow.parentRunId", "mlflow.rootRunId", HISTORY_TAG)
 """Tags that name runs by id."""
-RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
-RUN_ID_BYTES = re.compile(rb"\b[0-9a-f]{32}\b")
 ENDED = ("FINISHED", "FAILED", "KILLED")
 STATUSES = ("RUNNING", "SCHEDULED", *ENDED)
 INFO: dict[str, Callable[[Any, str], Any]] = {
@@ -104,6 +103,8 @@ def comparable(record: Record, names: Names) -> Doc:
         "params": pairs(data.get("params")),
         "tags": tags | {key: named(tags[key], names) for key in ID_TAGS if key in tags},
         "inputs": dict(map(_comparable_input, dataset_inputs(record.doc))),
+        "model_inputs": sorted(names(LOGGED_MODEL, one) for one in inputs_of(record.doc)),
+        "model_outputs": sorted([names(LOGGED_MODEL, one), step] for one, step in outputs_of(record.doc)),
     }
 
 
@@ -121,7 +122,8 @@ def digest(record: Record) -> str:
         [metric["key"], metric.get("timestamp", 0), metric.get("step", 0)]
         for metric in doc["data"].get("metrics") or []
     )
-    return codec.digest([facts(doc), sorted(tags_of(doc).items()), latest, dataset_inputs(doc)])
+    models = [sorted(inputs_of(doc)), sorted(outputs_of(doc))]
+    return codec.digest([facts(doc), sorted(tags_of(doc).items()), latest, dataset_inputs(doc), models])
 
 
 def dataset_inputs(doc: Doc) -> list[Doc]:
@@ -129,50 +131,13 @@ def dataset_inputs(doc: Doc) -> list[Doc]:
     return inputs
 
 
-# ---- ids in tags and files --------------------------------------------------------------------------------------
-
-
-def mapped(text: str, own: tuple[str, str], ids: Ids) -> tuple[str, bool]:
-    """`text` with the ids of runs replaced by the new ones, and whether every one of them had a new id.
-
-    `own` is the old and the new id of the run that the text belongs to.
-    """
-    complete = True
-
-    def replace(match: re.Match[str]) -> str:
-        nonlocal complete
-        new = own[1] if match[0] == own[0] else ids.new_id("run", match[0])
-        complete = complete and new is not None
-        return new or match[0]
-
-    return RUN_ID.sub(replace, text), complete
+# ---- ids in tags --------------------------------------------------------------------------------------
 
 
 def mapped_tags(record: Record, ids: Ids) -> dict[str, str]:
-    """All tags of a run, with the ids of other runs in them replaced as far as those are known."""
+    """All tags of a run, with the ids in them replaced as far as those are known."""
     tags, own = tags_of(record.doc), (record.ref.id, record.ref.id)
     return tags | {key: mapped(tags[key], own, ids)[0] for key in ID_TAGS if key in tags}
-
-
-def mapped_bytes(data: bytes, own: tuple[str, str], ids: Ids) -> bytes:
-    """The same in a file; what has no new id stays as it is."""
-
-    def replace(match: re.Match[bytes]) -> bytes:
-        old = match[0].decode()
-        new = own[1] if old == own[0] else ids.new_id("run", old)
-        return (new or old).encode()
-
-    return RUN_ID_BYTES.sub(replace, data)
-
-
-def named(text: str, names: Names) -> str:
-    """`text` with the ids of runs replaced by what both sides of a comparison call them."""
-    return RUN_ID.sub(lambda match: names("run", match[0]), text)
-
-
-def split_names(data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
-    """A file's bytes without the ids of runs in them, and those ids."""
-    return RUN_ID_BYTES.sub(b"<run>", data), [("run", found.decode()) for found in RUN_ID_BYTES.findall(data)]
 
 
 # ---- on disk ----------------------------------------------------------------------------------------------------
@@ -181,14 +146,19 @@ def split_names(data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
 def encode(record: Record) -> Doc:
     """The `mlflow` part of `run.json` but for `metrics`, which are written point by point.
 
-    mlflow-export-import reads `tags` of every input, which the server leaves out where there are none.
+    mlflow-export-import reads `tags` of every input, which the server leaves out where there are none, and a `step` of
+    every model, which inputs do not have.
     """
     doc = record.doc
     return {
         "info": doc["info"],
         "params": pairs(doc["data"].get("params")),
         "tags": dict(sorted(tags_of(doc).items())),
-        "inputs": {"dataset_inputs": [{**one, "tags": one.get("tags") or []} for one in dataset_inputs(doc)]},
+        "inputs": {
+            "dataset_inputs": [{**one, "tags": one.get("tags") or []} for one in dataset_inputs(doc)],
+            "model_inputs": [{"model_id": one, "step": 0} for one in inputs_of(doc)],
+        },
+        "outputs": {"model_outputs": [{"model_id": one, "step": step} for one, step in outputs_of(doc)]},
     }
 
 
@@ -202,6 +172,8 @@ def decode(document: Doc, ref_id: str, parent: Ref | None) -> Record:
     info = _info(mapping(run.get("info"), "info"))
     inputs = run.get("inputs") or {}
     datasets = inputs if isinstance(inputs, list) else mapping(inputs, "inputs").get("dataset_inputs")
+    models = None if isinstance(inputs, list) else inputs.get("model_inputs")
+    outputs = mapping(run.get("outputs"), "outputs")
     doc = {
         "info": info,
         "data": {
@@ -209,7 +181,11 @@ def decode(document: Doc, ref_id: str, parent: Ref | None) -> Record:
             "tags": tag_list(texts(run.get("tags"), "tags")),
             "metrics": [{"key": key, **_latest(noted.get(key))} for key in mapping(run.get("metrics"), "metrics")],
         },
-        "inputs": {"dataset_inputs": [_input(mapping(one, "an input")) for one in items(datasets, "inputs")]},
+        "inputs": {
+            "dataset_inputs": [_input(mapping(one, "an input")) for one in items(datasets, "inputs")],
+            "model_inputs": [{"model_id": _model(one)["model_id"]} for one in items(models, "inputs")],
+        },
+        "outputs": {"model_outputs": [_model(one) for one in items(outputs.get("model_outputs"), "outputs")]},
     }
     own = info.get("run_id") or info.get("run_uuid") or ref_id
     return Record(Ref("run", own, parent), doc, info.get("run_name", ""))
@@ -238,6 +214,14 @@ def _input(given: Doc) -> Doc:
     if not (told.get("name") and told.get("digest")):
         raise ValueError("a dataset has no name or no digest")
     return {"dataset": told, "tags": tag_list(texts(given.get("tags"), "tags of an input"))}
+
+
+def _model(given: Any) -> Doc:
+    link = mapping(given, "a model of a run")
+    model_id = identity(link.get("model_id"), "the model_id of a model of a run")
+    if not model_id:
+        raise ValueError("a model of a run has no model_id")
+    return {"model_id": model_id, "step": whole(link.get("step") or 0, "the step of a model of a run")}
 
 
 def metric_json(key: str, value: float, timestamp: int, step: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from amigrate.client.api import V2, Api, Endpoint
 from amigrate.core import codec
 from amigrate.core.errors import Rejected, TooLarge, Transient, Unsupported
 from amigrate.core.model import Doc, Record
-from amigrate.kinds import run_document
+from amigrate.kinds import model_links, run_document
 
 SEARCH = Endpoint("POST", f"{V2}/runs/search")
 
@@ -135,6 +135,7 @@ class RunScan:
                 self._offsets = _offset_of(token) == offset
                 self._begun.set()
             if runs:
+                await model_links.add_inputs(self._api, runs)
                 yield [self._record(doc) for doc in runs]
             if not token:
                 break

@@ -32,6 +32,13 @@ def run_source_tags(record: Record, notes: Notes) -> dict[str, str]:
     return _fit(record, _named(record.doc["data"].get("tags") or [], "run_info", info), RUN_VALUE_LIMIT, notes)
 
 
+def logged_model_source_tags(record: Record, notes: Notes) -> dict[str, str]:
+    """The source tags of a logged model."""
+    info = {key: value for key, value in record.doc["info"].items() if key != "tags"}
+    info |= _readable(info, ("creation_timestamp_ms", "last_updated_timestamp_ms"))
+    return _fit(record, _named(record.doc["info"].get("tags") or [], "field", info), RUN_VALUE_LIMIT, notes)
+
+
 def _named(tags: list[Doc], group: str, fields: Doc) -> dict[str, str]:
     named = {
         f"{PREFIX}.mlflow_tag.{tag['key'].removeprefix('mlflow.')}": str(tag.get("value", ""))

@@ -25,7 +25,6 @@ PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"
 
 MODELS = Endpoint("GET", f"{V2}/registered-models/search")
 VERSIONS = Endpoint("GET", f"{V2}/model-versions/search")
-LOGGED_MODELS = Endpoint("POST", f"{V2}/logged-models/search")
 TRACES = Endpoint("POST", f"{V3}/traces/search")
 DATASETS = Endpoint("POST", f"{V3}/datasets/search")
 SCORERS = Endpoint("GET", f"{V3}/scorers/list")
@@ -121,13 +120,6 @@ def _groups(ids: Sequence[str]) -> list[list[str]]:
     return [list(ids[start : start + EXPERIMENTS_PER_CALL]) for start in range(0, len(ids), EXPERIMENTS_PER_CALL)]
 
 
-async def _logged_models(api: Api, ids: Sequence[str]) -> Counts:
-    bodies = [{"experiment_ids": group, "max_results": 1000} for group in _groups(ids)]
-    return Counter(
-        {"logged-models": sum([await _number(_posted(api, LOGGED_MODELS, "models", body)) for body in bodies])}
-    )
-
-
 async def _registry(api: Api, _: Sequence[str]) -> Counts:
     counts: Counts = Counter()
     for models, versions, filters in (
@@ -184,7 +176,6 @@ async def _issues(api: Api, _: Sequence[str]) -> Counts:
 
 _REVIEW = ("review-queues", "label-schemas")
 CENSUS = (
-    Census(("logged-models",), _logged_models),
     Census(("registered-models", "model-versions", "prompts", "prompt-versions"), _registry, whole=True),
     Census(("traces", *_REVIEW), _traces),
     Census(("evaluation-datasets",), _datasets, whole=True),

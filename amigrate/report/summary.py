@@ -17,7 +17,6 @@ from amigrate.engine.stats import Requests, Stats
 
 PARTS = {"param": "params", "tag": "tags", "metric": "metrics", "dataset-input": "dataset-inputs"}
 """Parts of runs that may be lost alone, and what `--accept-loss` calls them."""
-PLURALS = {"experiment": "experiments", "run": "runs", "artifact": "artifacts", **PARTS}
 SHOWN = 20
 """Losses that the terminal shows; the report has them all."""
 
@@ -60,7 +59,7 @@ class Summary:
             "resume": self.resume or None,
             "seconds": round(self.stats.seconds, 3),
             "objects": {
-                PLURALS.get(kind, kind): {str(status): count for status, count in counts.items()}
+                label(kind): {str(status): count for status, count in counts.items()}
                 for kind, counts in sorted(self.totals.items())
             },
             "metric_points": self.stats.points,
@@ -77,8 +76,8 @@ class Summary:
 
 
 def label(kind: str) -> str:
-    """The plural of a kind as people read it and `--accept-loss` takes it."""
-    return PLURALS.get(kind, kind)
+    """The plural of a kind as people read it and `--accept-loss` takes it; what is counted whole has it already."""
+    return kind if kind.endswith("s") or kind == "gateway" else f"{kind.replace('_', '-')}s"
 
 
 def _requests(requests: Requests) -> dict[str, Any]:

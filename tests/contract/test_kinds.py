@@ -59,6 +59,10 @@ def moved(new_module_server: NewServer, tmp_path_factory: pytest.TempPathFactory
         assert done.returncode == 0, done.stderr
     # By eyes that know nothing of amigrate; and before any test changes the target.
     assert differences(snapshot(source.uri), snapshot(target.uri)) == []
+    with Rest(source.uri) as old, Rest(target.uri) as new:
+        for kind in REGISTRY:
+            if hasattr(sample(kind), "held"):
+                assert sample(kind).held(old, name_of(kind)) == sample(kind).held(new, name_of(kind))
     return Moved(source, target)
 
 

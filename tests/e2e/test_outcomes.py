@@ -122,12 +122,12 @@ def test_what_is_not_carried_is_counted(new_server: NewServer, cli: Cli, tmp_pat
     source = new_server()
     with Rest(source.uri) as rest:
         rest.post(f"{API}registered-models/create", {"name": "churn"})
-        rest.post(f"{API}logged-models", {"experiment_id": "0", "name": "m"})
+        rest.post("/api/3.0/mlflow/datasets/create", {"name": "questions", "experiment_ids": ["0"]})
     args = ("export-all", "--tracking-uri", source.uri, "--json", "--output-dir")
     done = cli(*args, tmp_path / "one")
     assert done.returncode == 1
-    assert {loss["kind"] for loss in json.loads(done.stdout)["losses"]} == {"registered-models", "logged-models"}
-    done = cli(*args, tmp_path / "two", "--accept-loss", "registered-models,logged-models")
+    assert {loss["kind"] for loss in json.loads(done.stdout)["losses"]} == {"registered-models", "evaluation-datasets"}
+    done = cli(*args, tmp_path / "two", "--accept-loss", "registered-models,evaluation-datasets")
     assert done.returncode == 0
     assert json.loads(done.stdout)["accepted_losses"] == 2
 

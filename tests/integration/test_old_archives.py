@@ -289,10 +289,10 @@ def test_other_kinds_are_counted_once(target: MlflowServer, cli: Cli, tmp_path: 
     """The folder is the archive and its one experiment at once."""
     era = GENERATIONS[-1]
     write(tmp_path / "experiment.json", experiment(era, [], []))
-    for model in ("m-1", "m-2"):
-        write(tmp_path / "logged_models" / model / "logged_model.json", document(era, None, {"model_id": model}))
+    for trace in ("tr-1", "tr-2"):
+        write(tmp_path / "traces" / trace / "trace.json", document(era, None, {"trace_id": trace}))
     told = imported(cli, target, tmp_path, "--experiment-name", "models", command="import-experiment")
-    assert [(loss["kind"], loss["count"]) for loss in told["losses"]] == [("logged-models", 2)]
+    assert [(loss["kind"], loss["count"]) for loss in told["losses"]] == [("traces", 2)]
 
 
 @pytest.mark.parametrize("era", GENERATIONS, ids=lambda era: era.name)

@@ -23,6 +23,13 @@ class Sample(Protocol):
         """Change one thing of that object, or of its copy on another server."""
         ...
 
+    def held(self, rest: Rest, name: str) -> Any:
+        """All that a server holds of the sample, ids replaced by names: equal where nothing was lost.
+
+        Only for kinds that `tests.comparison` does not read.
+        """
+        ...
+
 
 def sample(kind: str) -> Sample:
     """The sample of a kind."""

@@ -22,7 +22,7 @@ from amigrate.core.errors import AmigrateError, Uncarriable, UsageError
 from amigrate.core.model import Body, Outcome, Ref, Stream
 from amigrate.kinds.limits import fitting, is_plain, limits_of
 from amigrate.kinds.log_batch import Held, batches, hash_of
-from amigrate.kinds.run import body_of
+from amigrate.kinds.references import body_of
 from amigrate.kinds.series import CHUNK, _from_file
 from amigrate.options import Given, redacted, same_server, server_options
 from amigrate.serving import served

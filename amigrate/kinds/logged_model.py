@@ -1,0 +1,306 @@
+"""Logged models (3.0+): how they are read, and the order in which a new one is written.
+
+Endpoints (`/api/2.0/mlflow/logged-models…`): POST search (active ones of many experiments, with tags, params and the
+whole history of their metrics), GET `/{id}?allow_deleted=true`, POST create (name, type, source run, params, tags; the
+server picks the id), PATCH `/{id}` (status) and `/{id}/tags`, DELETE `/{id}` (there is no way back).
+
+A model is written when every run is: create, files, metrics (see `model_metrics`), status. Its tag
+`mlflow.modelVersions` comes last of all, because the server itself writes it whenever a version is made of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from amigrate.artifacts import Folder, model_folder_of
+from amigrate.artifacts.walk import file_record, walk
+from amigrate.client.api import V2, Api, Endpoint, Work
+from amigrate.core.errors import NotFound, Uncarriable, Unresolved, Unsupported
+from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Stage
+from amigrate.core.ports import Ids, Names, Scan
+from amigrate.kinds import logged_model_document as document
+from amigrate.kinds import references
+from amigrate.kinds.base import Kind, Target, pairs, tag_list
+from amigrate.kinds.listing import pages
+from amigrate.kinds.logged_model_document import (
+    FINAL,
+    PENDING,
+    SOURCE_MODEL,
+    VERSIONS_TAG,
+    info_of,
+    is_deleted,
+    metrics_of,
+    tags_of,
+)
+from amigrate.kinds.model_metrics import write_metrics
+from amigrate.kinds.source_tags import logged_model_source_tags
+
+SEARCH = Endpoint("POST", f"{V2}/logged-models/search")
+CREATE = Endpoint("POST", f"{V2}/logged-models", Work.WRITE, resend=False)
+FIRST_PAGE, LARGEST_PAGE = 100, 1000
+
+
+@dataclass(slots=True)
+class Open:
+    """A logged model being written."""
+
+    new_id: str
+    folder: Folder
+    losses: list[Outcome] = field(default_factory=list)
+
+
+class LoggedModel(Kind):
+    """See the module."""
+
+    name = "logged_model"
+    label = "logged-models"
+    parent = "experiment"
+    needs = ("experiment", "run")
+    folder = "logged_models"
+    document = "logged_model.json"
+
+    # ---- pure -------------------------------------------------------------------------------------------------
+
+    def digest(self, record: Record) -> str:
+        return document.digest(record)
+
+    def settled(self, record: Record) -> bool:
+        return info_of(record).get("status") != PENDING
+
+    def excluded(self, record: Record, deleted: bool) -> str:
+        return "deleted at the source; --deleted takes it along" if is_deleted(record) and not deleted else ""
+
+    def match(self, record: Record) -> str:
+        return document.origin(record)
+
+    def comparable(self, record: Record, names: Names) -> Doc:
+        return document.comparable(record, names)
+
+    def names_others(self, file: Record) -> bool:
+        return references.names_others(file.ref.id, int(file.doc["size"]))
+
+    def split_names(self, data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
+        return references.split_names(data)
+
+    def encode(self, record: Record) -> Doc:
+        return document.encode(record)
+
+    def decode(self, doc: Doc, ref_id: str, parent: Ref | None) -> Record:
+        return document.decode(doc, ref_id, parent)
+
+    # ---- read -------------------------------------------------------------------------------------------------
+
+    def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
+        return LoggedModelScan(api, parents)
+
+    async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
+        return [*batch]
+
+    async def files(self, api: Api, record: Record) -> AsyncIterator[list[Record]]:
+        location = info_of(record).get("artifact_uri")
+        if location:
+            folder = model_folder_of(api, location, record.ref.id)
+            async for page in walk(folder):
+                yield [file_record(record.ref, entry, folder) for entry in page]
+
+    def open(self, api: Api, record: Record, file: Record) -> Body:
+        folder = model_folder_of(api, info_of(record)["artifact_uri"], record.ref.id)
+        return folder.body(file.ref.id, file.doc["size"])
+
+    # ---- write ------------------------------------------------------------------------------------------------
+
+    async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
+        """By provenance tag or by id. What the target has deleted is not listed: those are asked for by id."""
+        if target.api.abilities.older_than(3, 0):
+            raise Unsupported(f"the target is MLflow {target.api.abilities.version or '2.0'}: 3.0 has logged models")
+        homes = {record.ref.key: _experiment(record, ids) for record in records}
+        await _load(target, {home for home in homes.values() if home not in target.fresh})
+        found = {}
+        for record in records:
+            held = await _held(target, homes[record.ref.key], record, ids)
+            if held is not None:
+                found[record.ref.key] = held
+        return found
+
+    async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
+        experiment = _experiment(record, ids)
+        await target.wake(experiment)
+        info, run = info_of(record), str(info_of(record).get("source_run_id") or "")
+        tags = {key: value for key, value in tags_of(record).items() if key != VERSIONS_TAG}
+        tags[SOURCE_MODEL] = document.origin(record)
+        if target.source_tags:
+            tags |= logged_model_source_tags(record, target.notes)
+        body = {
+            "experiment_id": experiment,
+            "name": info.get("name") or "",
+            "model_type": info.get("model_type") or "",
+            # A run that does not come along is named as the source names it: the server takes any id.
+            "source_run_id": (ids.new_id("run", run) or run) if run else "",
+            "params": record.doc.get("data", {}).get("params") or [],
+            "tags": tag_list(tags),
+        }
+
+        async def recover() -> Doc | None:
+            return await _made_already(target, experiment, document.origin(record))
+
+        answer = await target.api.call(CREATE, body, recover=recover)
+        made = answer["model"]["info"]
+        new_id = str(made["model_id"])
+        return new_id, Open(new_id, model_folder_of(target.api, made["artifact_uri"], new_id))
+
+    async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
+        held = await _got(target.api, new_id)
+        tags, wanted = pairs(held["info"].get("tags")), tags_of(record)
+        changed = {key: value for key, value in wanted.items() if tags.get(key) != value}
+        changed = {key: value for key, value in changed.items() if key not in (VERSIONS_TAG, SOURCE_MODEL)}
+        if changed:
+            await target.api.call(_tags_of(new_id), {"model_id": new_id, "tags": tag_list(changed)})
+        return Open(new_id, model_folder_of(target.api, held["info"]["artifact_uri"], new_id))
+
+    async def held_files(self, target: Target, record: Record, state: Any) -> dict[str, int]:
+        return {entry.path: entry.size async for page in walk(state.folder) for entry in page}
+
+    async def put_file(self, target: Target, record: Record, file: Record, body: Body, ids: Ids, state: Any) -> int:
+        reason = state.folder.refusal(file.ref.id)
+        if reason:
+            raise Uncarriable(reason)
+        if references.names_others(file.ref.id, body.size or 0):
+            body = await references.with_new_ids(body, (record.ref.id, state.new_id), ids)
+        size: int = await state.folder.put(file.ref.id, body)
+        return size
+
+    async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
+        losses = await write_metrics(target, record.ref, state.new_id, metrics_of(record), ids)
+        status = info_of(record).get("status")
+        if status in FINAL:
+            await target.api.call(_patch(state.new_id), {"model_id": state.new_id, "status": status})
+        return losses
+
+    def deferred(self, target: Target, record: Record, state: Any) -> list[Deferred]:
+        if state is None:
+            return []
+        versions = tags_of(record).get(VERSIONS_TAG)
+        work = [Deferred(Stage.REFERENCES, {VERSIONS_TAG: versions})] if versions else []
+        return [*work, *([Deferred(Stage.DELETIONS, {})] if is_deleted(record) else [])]
+
+    async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
+        if what.stage is Stage.REFERENCES:
+            await target.api.call(_tags_of(new_id), {"model_id": new_id, "tags": tag_list(what.doc)})
+            return True
+        with suppress(NotFound):  # An answer of ours got lost, or it was deleted before.
+            await target.api.call(Endpoint("DELETE", _path(new_id), Work.WRITE))
+        return True
+
+
+class LoggedModelScan:
+    """The active models of some experiments, oldest first, then the deleted ones that their runs name."""
+
+    def __init__(self, api: Api, experiments: Sequence[Record]) -> None:
+        self._api = api
+        self._parents = {record.ref.id: record.ref for record in experiments}
+        self._seen: set[str] = set()
+
+    async def pages(self) -> AsyncIterator[list[Record]]:
+        if self._api.abilities.older_than(3, 0):
+            return
+        oldest_first = [{"field_name": "creation_timestamp", "ascending": True}]
+        body = {"experiment_ids": [*self._parents], "order_by": oldest_first}
+        async for page in pages(self._api, SEARCH, "models", body, first=FIRST_PAGE, largest=LARGEST_PAGE):
+            self._seen.update(doc["info"]["model_id"] for doc in page)
+            yield [self._record(doc) for doc in page]
+        deleted = [record async for record in self._deleted()]
+        if deleted:
+            yield deleted
+
+    async def size(self) -> int | None:
+        return None
+
+    async def again(self) -> AsyncIterator[list[Record]]:
+        """All once more: a model is written to as long as anybody measures it."""
+        async for page in self.pages():
+            yield page
+
+    async def _deleted(self) -> AsyncIterator[Record]:
+        """Each is asked for once of a server: nobody knows which experiment it is in."""
+        for model_id in sorted(self._api.named_models - self._seen):
+            try:
+                doc = await _got(self._api, model_id)
+            except NotFound:
+                self._api.named_models.discard(model_id)
+                continue
+            if str(doc["info"]["experiment_id"]) in self._parents:
+                self._api.named_models.discard(model_id)
+                yield self._record({**doc, "lifecycle_stage": "deleted"})
+
+    def _record(self, doc: Doc) -> Record:
+        info = doc["info"]
+        parent = self._parents[str(info["experiment_id"])]
+        return Record(Ref("logged_model", str(info["model_id"]), parent), doc, str(info.get("name") or ""))
+
+
+def _path(model_id: str) -> str:
+    return f"{V2}/logged-models/{model_id}"
+
+
+def _patch(model_id: str) -> Endpoint:
+    return Endpoint("PATCH", _path(model_id), Work.WRITE)
+
+
+def _tags_of(model_id: str) -> Endpoint:
+    return Endpoint("PATCH", f"{_path(model_id)}/tags", Work.WRITE)
+
+
+async def _got(api: Api, model_id: str) -> Doc:
+    answer = await api.call(Endpoint("GET", _path(model_id)), params=[("allow_deleted", "true")])
+    model: Doc = answer["model"]
+    return model
+
+
+def _experiment(record: Record, ids: Ids) -> str:
+    parent = record.ref.parent
+    new_id = ids.new_id("experiment", parent.id) if parent else None
+    if new_id is None:
+        raise Unresolved(f"its experiment {parent.id if parent else '?'} is not at the target")
+    return new_id
+
+
+async def _load(target: Target, experiments: set[str]) -> None:
+    """List the models of target experiments into the index, each experiment once."""
+    places = {f"models of {one}": one for one in sorted(experiments)}
+    missing = {place: one for place, one in places.items() if not target.index.loaded(place)}
+    if not missing:
+        return
+    parents = [Record(Ref("experiment", one), {}) for one in missing.values()]
+    async for page in LoggedModelScan(target.api, parents).pages():
+        for record in page:
+            tag = tags_of(record).get(SOURCE_MODEL)
+            keys = [record.ref.id, *([tag] if tag else [])]
+            found = Found(record.ref.id, False, is_deleted(record), tag is not None)
+            target.index.add(f"models of {info_of(record)['experiment_id']}", keys, found, "")
+    for place in missing:
+        target.index.mark(place)
+
+
+async def _held(target: Target, home: str, record: Record, ids: Ids) -> Found | None:
+    """The target's model that stands for a model of the source."""
+    for key in (record.ref.id, document.origin(record)):
+        held = target.index.get(f"models of {home}", key)
+        if held is not None and ids.old_id("logged_model", held[0].new_id) in (None, record.ref.id):
+            return held[0]
+    known = ids.new_id("logged_model", record.ref.id) if is_deleted(record) else None
+    if known is None:
+        return None
+    try:
+        return Found((await _got(target.api, known))["info"]["model_id"], False, deleted=True, ours=True)
+    except NotFound:
+        return None
+
+
+async def _made_already(target: Target, experiment: str, own: str) -> Doc | None:
+    """What an unanswered create call made after all."""
+    body = {"experiment_ids": [experiment], "filter": f"tags.`{SOURCE_MODEL}` = '{own}'", "max_results": 1}
+    models = (await target.api.call(SEARCH, body)).get("models") or []
+    return {"model": models[0]} if models else None

@@ -1,0 +1,143 @@
+"""Which logged models runs took in and brought forth (3.0+): read in few requests, written once both are there.
+
+A run's `outputs.model_outputs` come with every listing, its `inputs.model_inputs` only with `runs/get` and with
+GraphQL, which serves ten runs a request. Where a server has no logged model there is nothing to ask for.
+
+POST `runs/log-inputs` may be repeated; `runs/outputs` answers 400 to a link that is there already, and stores nothing
+of the call then (MLflow 3.17.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from amigrate.client.api import SEARCH_EXPERIMENTS, V2, Api, Endpoint, Work
+from amigrate.core.errors import ApiError, AuthError, NotFound, Rejected, Transient, Unsupported
+from amigrate.core.model import Doc
+from amigrate.kinds.base import Target
+
+GRAPHQL = Endpoint("POST", "/graphql")
+GET_RUN = Endpoint("GET", f"{V2}/runs/get")
+INPUTS = Endpoint("POST", f"{V2}/runs/log-inputs", Work.WRITE)
+OUTPUTS = Endpoint("POST", f"{V2}/runs/outputs", Work.WRITE)
+SEARCH_MODELS = Endpoint("POST", f"{V2}/logged-models/search")
+RUNS_PER_QUERY = 10
+"""MLflow allows so many root fields and aliases of one query."""
+EXPERIMENTS_PER_SEARCH = 1000
+
+
+def inputs_of(doc: Doc) -> list[str]:
+    """The ids of the logged models that a run took in."""
+    return [str(one["model_id"]) for one in (doc.get("inputs") or {}).get("model_inputs") or []]
+
+
+def outputs_of(doc: Doc) -> list[tuple[str, int]]:
+    """The ids of the logged models that a run brought forth, each with its step."""
+    listed = (doc.get("outputs") or {}).get("model_outputs") or []
+    return [(str(one["model_id"]), int(one.get("step") or 0)) for one in listed]
+
+
+# ---- read -------------------------------------------------------------------------------------------------------
+
+
+async def add_inputs(api: Api, docs: Sequence[Doc]) -> None:
+    """Put `inputs.model_inputs` into runs as a listing gave them, and remember every logged model that they name."""
+    if not docs or not await _has_models(api):
+        return
+    async with asyncio.TaskGroup() as group:
+        for start in range(0, len(docs), RUNS_PER_QUERY):
+            group.create_task(_add_to(api, docs[start : start + RUNS_PER_QUERY]))
+    for doc in docs:
+        api.named_models.update(inputs_of(doc), (model_id for model_id, _ in outputs_of(doc)))
+
+
+async def _has_models(api: Api) -> bool:
+    """Whether there may be logged models; asked once of a server. Deleted ones are in no listing."""
+    if api.abilities.older_than(3, 0):
+        return False
+    if api.has_models is None:
+        api.has_models = api.with_deleted or await _any_model(api)
+    return api.has_models
+
+
+async def _any_model(api: Api) -> bool:
+    answer = await api.call(SEARCH_EXPERIMENTS, {"max_results": 50_000, "view_type": "ALL"})
+    ids = [str(one["experiment_id"]) for one in answer.get("experiments") or []]
+    if answer.get("next_page_token"):
+        return True
+    for start in range(0, len(ids), EXPERIMENTS_PER_SEARCH):
+        some = {"experiment_ids": ids[start : start + EXPERIMENTS_PER_SEARCH], "max_results": 1}
+        try:
+            if (await api.call(SEARCH_MODELS, some)).get("models"):
+                return True
+        except Unsupported:
+            return False
+    return False
+
+
+async def _add_to(api: Api, docs: Sequence[Doc]) -> None:
+    """Ten runs by one query; where that does not answer, each by itself."""
+    found = await _queried(api, [str(doc["info"]["run_id"]) for doc in docs])
+    for doc in docs:
+        run_id = str(doc["info"]["run_id"])
+        models = found.get(run_id)
+        if models is None:
+            models = await _asked(api, run_id)
+        if models:
+            doc.setdefault("inputs", {})["model_inputs"] = [{"model_id": one} for one in models]
+
+
+async def _queried(api: Api, run_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The models of those runs that the query told of; nothing where GraphQL cannot be used."""
+    parts = [
+        f'r{number}: mlflowGetRun(input: {{runId: "{run_id}"}}) {{ run {{ modelInputs {{ modelId }} }} }}'
+        for number, run_id in enumerate(run_ids)
+    ]
+    try:
+        answer = await api.call(GRAPHQL, {"query": f"query {{ {' '.join(parts)} }}"})
+    except AuthError:
+        raise
+    except ApiError as error:
+        if isinstance(error, Transient) and error.unreachable:
+            raise
+        return {}
+    data = answer.get("data") or {}
+    runs = {run_id: (data.get(f"r{number}") or {}).get("run") for number, run_id in enumerate(run_ids)}
+    return {
+        run_id: [str(one["modelId"]) for one in run.get("modelInputs") or []]
+        for run_id, run in runs.items()
+        if run is not None
+    }
+
+
+async def _asked(api: Api, run_id: str) -> list[str]:
+    try:
+        answer = await api.call(GET_RUN, params=[("run_id", run_id)])
+    except NotFound:  # Gone since it was listed; reading its points will say so.
+        return []
+    return inputs_of(answer["run"])
+
+
+# ---- write ------------------------------------------------------------------------------------------------------
+
+
+async def write(target: Target, run_id: str, inputs: Sequence[str], outputs: Sequence[tuple[str, int]]) -> None:
+    """Link a run that can be written to with models, all ids the target's own."""
+    if inputs:
+        await target.api.call(INPUTS, {"run_id": run_id, "models": [{"model_id": one} for one in inputs]})
+    if outputs:
+        try:
+            await _send_outputs(target, run_id, outputs)
+        except Rejected:
+            run = (await target.api.call(GET_RUN, params=[("run_id", run_id)]))["run"]
+            lacking = [one for one in outputs if one not in outputs_of(run)]
+            if lacking == [*outputs]:
+                raise
+            await _send_outputs(target, run_id, lacking)
+
+
+async def _send_outputs(target: Target, run_id: str, outputs: Sequence[tuple[str, int]]) -> None:
+    if outputs:
+        models = [{"model_id": model_id, "step": step} for model_id, step in outputs]
+        await target.api.call(OUTPUTS, {"run_id": run_id, "models": models})
