@@ -40,6 +40,7 @@ from amigrate.engine.survey import Scope
 from amigrate.engine.transfer import Request, Transfer, Wants
 from amigrate.kinds import REGISTRY
 from amigrate.kinds.base import Target
+from amigrate.kinds.selection import chosen
 from amigrate.local import private_server
 from amigrate.options import Options, ServerOptions, redacted, same_server
 from amigrate.report import files, progress
@@ -189,6 +190,8 @@ async def _compared(session: Session, one: ServerOptions, other: ServerOptions) 
     async with AsyncExitStack() as stack:
         a = await stack.enter_async_context(_server(session, one, stats.source, writable=False))
         b = await stack.enter_async_context(_server(session, other, stats.sink, writable=False))
+        await _probed(session, a)
+        await _probed(session, b)
         sides = (ServerSource(a, REGISTRY), ServerSource(b, REGISTRY))
         async for finding in check(*sides, REGISTRY, scope, stats, budget):
             comparison.add(finding)
@@ -224,6 +227,11 @@ async def _server(session: Session, server: ServerOptions, requests: Requests, *
             address = await stack.enter_async_context(served(server.store, writable=writable))
         api = Api(await stack.enter_async_context(Http(replace(server, uri=address))), guard)
         api.shown = server.uri
+        api.with_deleted = session.options.selection.deleted
+        if server.registry_uri and not same_server(server.registry_uri, server.uri):
+            registry = replace(server, uri=server.registry_uri, registry_uri="", store=None)
+            api.registry = Api(await stack.enter_async_context(Http(registry)), guard)
+            await probe(api.registry)
         yield api
     requests.concurrency = guard.concurrency()
 
@@ -311,8 +319,10 @@ async def _move(session: Session, source: Source, sink: Sink) -> None:
     assert session.journal is not None
     options = session.options
     wants = Wants(options.selection.experiments, options.selection.wants)
-    transfer = Transfer(source, sink, REGISTRY, session.journal, session.stats, ByteBudget(options.limits.memory))
-    await transfer.run(Request(options.selection.deleted, wants, whole=not options.selection.experiments))
+    kinds, left_out = chosen(options.selection.objects, options.selection.skip_objects)
+    transfer = Transfer(source, sink, kinds, session.journal, session.stats, ByteBudget(options.limits.memory))
+    whole = not options.selection.experiments
+    await transfer.run(Request(options.selection.deleted, wants, whole, left_out))
     in_vain = [
         Outcome(Ref("experiment", pattern), Status.FAILED, reason="no experiment has this name or id", name=pattern)
         for pattern in sorted(wants.unused)
@@ -408,7 +418,7 @@ def _ordered(totals: Mapping[str, dict[Status, int]]) -> dict[str, dict[Status, 
 
 def _unaccounted(stats: Stats, totals: Mapping[str, dict[Status, int]]) -> str:
     """Every object that was listed has an outcome; if our own books do not balance, that is an error."""
-    for kind in ("experiment", "run"):
+    for kind in (name for name, one in REGISTRY.items() if one.listed):
         ended = sum(totals.get(kind, {}).values())
         if ended != stats.listed[kind]:
             return f"{stats.listed[kind]} {label(kind)} were listed and {ended} have an outcome: please report this bug"

@@ -117,6 +117,9 @@ class Selection:
     deleted: bool = False
     exact: bool = False
     """One experiment by name or id; a `*` in it means itself."""
+    objects: tuple[str, ...] = ("all",)
+    """Names of kinds to move; `all` means every kind that is safe to write."""
+    skip_objects: tuple[str, ...] = ()
 
     def wants(self, name: str, experiment_id: str) -> str | None:
         """The pattern that asks for this experiment, or None. An empty selection asks for everything."""

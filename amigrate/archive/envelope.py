@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,11 +89,14 @@ def experiments_index(system: Doc, tallies: Iterable[Tally], seconds: float, opt
     return {"system": system, "info": info, "mlflow": {"experiments": entries}}
 
 
-def manifest(system: Doc, index: Doc, options: Doc) -> Doc:
-    """`manifest.json`: the last document of an export; where it is missing, the export did not end."""
+def manifest(system: Doc, index: Doc, options: Doc, listed: Mapping[str, Collection[str]]) -> Doc:
+    """`manifest.json`: the last document of an export; where it is missing, the export did not end.
+
+    `listed` are the ids of what lies in the other folders of the root, by folder.
+    """
     status = index["info"]["status"]
     return {
         "system": system,
         "info": {"options": options, "status": {"duration": status["duration"], "experiments": status}},
-        "mlflow": {},
+        "mlflow": {folder: sorted(ids) for folder, ids in sorted(listed.items())},
     }

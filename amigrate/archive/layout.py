@@ -9,6 +9,9 @@
           experiment.json                   name, tags, stage; the ids of its runs; written after its runs
           runs/<run id>/run.json            everything of the run but its files; written after its files
           runs/<run id>/artifacts/<path>    its files
+          logged_models/<id>/logged_model.json, artifacts/<path>
+      models/<name>/model.json              a registered model with its versions
+      prompts/<name>/prompt.json            a prompt with its versions
       .amigrate/                            journals; safe to delete when nothing is to be continued
     DIR/                                    export-experiments: experiments.json and <experiment id>/ lie in DIR itself
 
@@ -41,6 +44,7 @@ PRIVATE = ".amigrate"
 PART = ".part"
 REPORT = "report.json"
 MANIFEST = "manifest.json"
+EXPERIMENT = "experiment"
 EXPERIMENTS = "experiments"
 INDEX = "experiments.json"
 DOCUMENT = "experiment.json"
@@ -91,6 +95,8 @@ class Layout:
 
     def folder(self, ref: Ref) -> Path:
         """The folder of an object's document and files."""
+        if ref.parent is None and ref.kind != EXPERIMENT:
+            return self.root / self._shapes[ref.kind].folder / escape(ref.id)
         if ref.parent is None:
             return self.base if self.single else self.base / escape(ref.id)
         return self.folder(ref.parent) / self._shapes[ref.kind].folder / escape(ref.id)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from amigrate.archive import envelope
 from amigrate.archive.document import HEAD_END, METRICS_LINE
-from amigrate.archive.layout import INDEX, MANIFEST, PART, PRIVATE, Layout
+from amigrate.archive.layout import EXPERIMENT, INDEX, MANIFEST, PART, PRIVATE, Layout
 from amigrate.archive.spool import Spool
 from amigrate.core import codec
 from amigrate.core.errors import AmigrateError, DiskError
@@ -49,6 +49,8 @@ class ArchiveSink:
         self._open: dict[str, Open] = {}
         self._spooled = 0
         self._tallies: dict[str, envelope.Tally] = {}
+        self._listed: dict[str, set[str]] = {}
+        """Ids of what lies in the root's folders, by folder."""
         self._entries: dict[str, list[Doc]] = {}
         """Children without a document of their own, by their parent's key, until that is written."""
 
@@ -157,11 +159,12 @@ class ArchiveSink:
         index = envelope.experiments_index(self._system, tallies, seconds, options)
         self._write(self._layout.base / INDEX, [codec.pretty(index)])
         if whole and self._layout.base != self._layout.root:
-            manifest = envelope.manifest(self._system, index, options)
+            manifest = envelope.manifest(self._system, index, options, self._listed)
             self._write(self._layout.root / MANIFEST, [codec.pretty(manifest)])
 
     def _has_children(self, record: Record) -> bool:
-        return any(shape.parent == record.ref.kind and shape.document for shape in self._shapes.values())
+        kind = record.ref.kind
+        return any(shape.parent == kind and (shape.document or shape.inside) for shape in self._shapes.values())
 
     def _with_entries(self, record: Record) -> Record:
         """A parent with those of its children that have no document of their own."""
@@ -177,7 +180,9 @@ class ArchiveSink:
                 ok, failed = _ended(ids.children(shape.name, record.ref))
                 listed[shape.folder] = ok
                 info |= envelope.children(shape.folder, ok, failed)
-        if record.ref.kind == "experiment":
+        if record.ref.kind != EXPERIMENT:
+            self._listed.setdefault(self._shapes[record.ref.kind].folder, set()).add(record.ref.id)
+        else:
             runs, failed_runs = info["num_ok_runs"], info["num_failed_runs"]
             self._tallies[record.ref.id] = envelope.Tally(record.ref.id, record.name, runs, failed_runs)
         return {"info": info, "mlflow": listed}

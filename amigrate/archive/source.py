@@ -40,8 +40,7 @@ CALL = 20_000
 """Points that one call reads."""
 READ = 256 * 1024
 OTHERS = {
-    "models": "registered-models",
-    "prompts": "prompts",
+    "logged_models": "logged-models",
     "evaluation_datasets": "evaluation-datasets",
     "traces": "traces",
 }
@@ -101,6 +100,8 @@ class ArchiveSource:
         return [record for record in batch if self._may_have_files(record)]
 
     def _may_have_files(self, record: Record) -> bool:
+        if self._shapes[record.ref.kind].inside:
+            return False
         listed = _kept(record, "files") or _is_partial(record)
         return bool(listed) or is_there(self.root / record.place / "artifacts")
 
@@ -120,7 +121,7 @@ class ArchiveSource:
         outcomes = []
         for folder, label in OTHERS.items():
             reason, number = "amigrate does not carry this kind yet", 0
-            for home in dict.fromkeys([self.root, *self.homes]):
+            for home in self._uncarried_homes(folder):
                 try:
                     number += _count_folders(home / folder)
                 except ArchiveError as error:
@@ -128,6 +129,12 @@ class ArchiveSource:
             if number:
                 outcomes.append(Outcome(Ref(label, "*"), Status.LEFT_BEHIND, reason=reason, name=label, count=number))
         return outcomes
+
+    def _uncarried_homes(self, folder: str) -> list[Path]:
+        """Where a folder would hold what nobody looks into."""
+        carried = any(shape.folder == folder for shape in self._shapes.values())
+        everywhere = [*dict.fromkeys([self.root, *self.homes])]
+        return [home for home in everywhere if not carried or (home == self.root and home not in self.homes)]
 
     # ---- experiments and runs -----------------------------------------------------------------------------------
 
@@ -173,23 +180,41 @@ class ArchiveSource:
         homes: list[Record | None] = [*parents] if shape.parent else [None]
         for parent in homes:
             home = self.root / (parent.place if parent else "") / shape.folder
-            listed = set(_kept(parent, "children").get(shape.folder, ())) if parent else set[str]()
+            ref = parent.ref if parent else None
             beside, taken = set[str](), set[str]()
-            for folder in entries(home) if is_there(home) else ():
-                if is_there(folder / shape.document):
-                    beside.add(folder.name)
-            for name in sorted(beside):
-                record = self._decoded(shape.name, home / name / shape.document, parent.ref if parent else None)
-                yield _claimed(record, home / name, beside, taken)
-            for own in sorted(listed - taken - beside):
-                gone = ArchiveError(f"listed by its {shape.parent}, but its folder is missing")
-                yield Record(Ref(shape.name, own, parent.ref if parent else None), {}, error=gone)
+            try:
+                folders = [one for one in entries(home) if is_there(one / shape.document)] if is_there(home) else []
+                listed = _kept(parent, "children").get(shape.folder, ()) if parent else self._manifest(shape.folder)
+            except ArchiveError as error:
+                yield Record(Ref(shape.name, "*", ref), {}, error=error)
+                continue
+            beside.update(folder.name for folder in folders)
+            for folder in sorted(folders):
+                yield _claimed(self._decoded(shape.name, folder / shape.document, ref), folder, beside, taken)
+            for own in sorted({*listed} - taken - beside):
+                gone = ArchiveError("listed in the archive, but its folder is missing")
+                yield Record(Ref(shape.name, own, ref), {}, error=gone)
+
+    def _manifest(self, folder: str) -> list[str]:
+        """The ids of what the archive's root should hold in one of its folders."""
+        path = self.root / MANIFEST
+        if not is_there(path) or barred(self.root, path):
+            return []
+        try:
+            return _ids(mapping(document.read(path).get("mlflow"), "mlflow").get(folder), folder)
+        except ValueError as error:
+            raise ArchiveError(f"{path} is not as it should be: {error}") from error
 
     def _inside(self, shape: Shape, parents: Sequence[Record]) -> Iterator[Record]:
         """Objects in the documents of their parents."""
         for parent in parents:
-            for doc in items(parent.doc.get(shape.inside), shape.inside):
-                yield shape.decode({"mlflow": mapping(doc, shape.inside)}, "", parent.ref)
+            for number, doc in enumerate(parent.doc.get(shape.inside) or []):
+                try:
+                    record = shape.decode({"mlflow": mapping(doc, shape.inside)}, str(number), parent.ref)
+                    yield replace(record, doc={**record.doc, "archive": _archived({})}, place=parent.place)
+                except document.DAMAGE as damage:
+                    error = ArchiveError(f"{parent.place}: {shape.inside}[{number}] is not as it should be: {damage}")
+                    yield Record(Ref(shape.name, f"{parent.ref.id}[{number}]", parent.ref), {}, error=error)
 
     def _runs_of(self, parent: Record) -> Iterator[Record]:
         expected, failed = _kept(parent, "runs"), set(_kept(parent, "failed"))

@@ -114,6 +114,8 @@ class Common:
     """What every move takes."""
 
     deleted: p.Deleted = False
+    objects: p.Objects = "all"
+    skip_objects: p.SkipObjects = ""
     accept_loss: p.AcceptLoss = ""
     concurrency: p.Concurrency = 32
     max_requests_per_second: p.RequestsPerSecond = None
@@ -140,7 +142,13 @@ class Common:
             options = Options(
                 name,
                 Limits(self.concurrency, self.max_requests_per_second, p.size_in_bytes(self.memory)),
-                Selection(wanted, self.deleted, exact),
+                Selection(
+                    wanted,
+                    self.deleted,
+                    exact,
+                    p.kinds(self.objects, "--objects"),
+                    p.kinds(self.skip_objects, "--skip-objects"),
+                ),
                 ImportOptions(writing is not None and writing.import_source_tags, rename),
                 p.kinds_to_lose(self.accept_loss),
                 self.report,

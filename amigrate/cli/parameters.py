@@ -10,6 +10,7 @@ import typer
 
 from amigrate.core.errors import UsageError
 from amigrate.kinds import REGISTRY
+from amigrate.kinds.selection import ALL, KNOWN, NAMES
 from amigrate.kinds.uncarried import LABELS
 from amigrate.report.summary import PARTS
 
@@ -85,6 +86,17 @@ AcceptLoss = Annotated[
         show_default=False,
     ),
 ]
+Objects = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND,…",
+        help="Kinds to move: " + ", ".join(NAMES) + "; or all. A kind brings the one it belongs to along.",
+        rich_help_panel=MOVE,
+    ),
+]
+SkipObjects = Annotated[
+    str, typer.Option(metavar="KIND,…", help="Kinds to leave out.", rich_help_panel=MOVE, show_default=False)
+]
 SourceTags = Annotated[
     bool,
     typer.Option(
@@ -156,3 +168,12 @@ def kinds_to_lose(text: str) -> frozenset[str]:
     if unknown:
         raise UsageError(f"--accept-loss does not know {', '.join(unknown)}; it knows {', '.join(sorted(known))}")
     return frozenset(given)
+
+
+def kinds(text: str, option: str) -> tuple[str, ...]:
+    """The kinds of `--objects` and `--skip-objects`; unknown ones are refused."""
+    given = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = sorted({*given} - {*KNOWN, ALL})
+    if unknown:
+        raise UsageError(f"{option} does not know {', '.join(unknown)}; it knows {', '.join((*KNOWN, ALL))}")
+    return given

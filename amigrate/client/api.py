@@ -6,7 +6,7 @@ Whether a request may be sent twice is declared where its endpoint is named (`En
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -73,6 +73,8 @@ class Api:
         """The address for people: of a local store its own, not that of the private server."""
         self.store = http.server.store
         """The local store behind a private server: its artifacts on plain paths are on this machine's disk."""
+        self.registry: Api = self
+        """The server that keeps the registered models and prompts: mostly this one (`MLFLOW_REGISTRY_URI`)."""
         self.with_deleted = False
         """Whether what is deleted is asked for too, so that it has to be looked for where no listing shows it."""
         self.has_models: bool | None = None
@@ -86,6 +88,7 @@ class Api:
         body: Doc | None = None,
         *,
         params: Params = (),
+        headers: Mapping[str, str] | None = None,
         recover: Callable[[], Awaitable[Doc | None]] | None = None,
         divisible: bool = False,
     ) -> Doc:
@@ -98,7 +101,7 @@ class Api:
 
         async def attempt() -> tuple[Doc, int]:
             data = None if body is None else codec.dumps(body)
-            raw = await self.http.send(endpoint.method, endpoint.path, params=params, body=data)
+            raw = await self.http.send(endpoint.method, endpoint.path, params=params, body=data, headers=headers)
             return _parsed(raw, endpoint.path), len(raw) + len(data or b"")
 
         if divisible:
@@ -193,4 +196,4 @@ def _parsed(raw: bytes, path: str) -> Any:
         raise Transient(f"the answer is not JSON: {raw[:60]!r}", endpoint=path, attempts=3) from error
 
 
-__all__ = ["AJAX", "V2", "V3", "Abilities", "Api", "Endpoint", "Work", "encode_path"]
+__all__ = ["AJAX", "V2", "V3", "Abilities", "Api", "Endpoint", "Params", "Work", "encode_path"]

@@ -101,6 +101,7 @@ class Http:
         *,
         params: Params = (),
         body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         at_most: int | None = None,
     ) -> bytes:
         """Send one request and return the whole answer; `path` is encoded already.
@@ -108,7 +109,7 @@ class Http:
         Raises the error that the status stands for, `TooLarge` where the answer exceeds `at_most` bytes, `AuthError`
         where a login page comes instead.
         """
-        async with self._request(method, path, params, _Bytes(body)) as answer:
+        async with self._request(method, path, params, _Bytes(body, headers)) as answer:
             raw = await _whole(answer, path, at_most)
         if raw.lstrip()[:1] == b"<" and pages.is_login(text := raw[:ERROR_BYTES].decode("utf-8", "replace")):
             raise self._login_page(pages.said(text))

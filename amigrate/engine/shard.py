@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from amigrate.core.errors import AmigrateError, CannotContinue, Transient, Uncarriable
+from amigrate.core.errors import AmigrateError, CannotContinue, Transient, Uncarriable, Unresolved, Unsupported
 from amigrate.core.model import POINT_BYTES, Entry, Found, Outcome, Progress, Record, Ref, Rows, Stage, Status
 from amigrate.core.ports import Kind, RowCall, Sink, Source
 from amigrate.engine.budget import ByteBudget
@@ -19,6 +19,7 @@ from amigrate.engine.gather import WORTH_A_WRITE, Gather, Held
 from amigrate.engine.journal import Journal
 from amigrate.engine.stats import Stats
 
+ARTIFACT = "artifact"
 RECORDS_AT_ONCE = 64
 """Records of a page whose small requests are under way at once; the guards decide how many really are."""
 FILES_AT_ONCE = 64
@@ -48,6 +49,10 @@ class Task:
     moved: bool = False
     """True where something was written that may be new."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    begun: bool = False
+    """True once the sink has it, ready to be filled."""
+    waits_for: Unresolved | None = None
+    """What it needs that is not at the sink yet."""
     ended: bool = False
     """True where it has failed: its other parts only have to come to their end."""
 
@@ -71,11 +76,24 @@ class Shards:
         self._stats = stats
         self._budget = budget
         self._files = asyncio.Semaphore(FILES_AT_ONCE)
+        self._blocked: dict[Ref | None, list[Task]] = {}
+        """Children of a sequential kind, by their parent, whose first one needs what is not at the sink yet."""
 
     async def move(self, records: Sequence[Record]) -> None:
         """One shard, from its beginning to its end."""
         async for tasks in self._loaded(await self._compared(records)):
             await self._fill(await self._make(tasks))
+
+    async def unblock(self) -> None:
+        """Make what had to wait for others of its kind; what nothing more comes for has failed."""
+        while self._blocked:
+            rows, self._blocked = self._blocked, {}
+            tasks = [task for row in rows.values() for task in row]
+            await self._fill(await self._make(tasks))
+            if sum(map(len, self._blocked.values())) == len(tasks):
+                for task in tasks:
+                    self.fail(task, task.waits_for or Unresolved("the one before it could not be made"))
+                self._blocked = {}
 
     # ---- compare and begin --------------------------------------------------------------------------------------
 
@@ -91,6 +109,9 @@ class Shards:
             found = await self._sink.find(records, self._journal)
         except CannotContinue:
             raise
+        except Unsupported as error:  # The target lacks the kind.
+            self.account([lost(record, Uncarriable(str(error))) for record in records])
+            return []
         except AmigrateError as error:
             self.account([outcome(record, Status.FAILED, str(error)) for record in records])
             return []
@@ -153,22 +174,40 @@ class Shards:
             async with Crowd(RECORDS_AT_ONCE) as crowd:
                 for row in _rows_of(tasks) if kind.sequential else [[task] for task in tasks]:
                     await crowd.start(self._make_row, row)
-        return [task for task in tasks if not task.ended]
+        return [task for task in tasks if task.begun]
 
     async def _make_row(self, row: Sequence[Task]) -> None:
-        """One after the other, in their order."""
-        for task in row:
+        """One after the other, in their order; behind one that has to wait, all wait."""
+        for number, task in enumerate(row):
+            parent = task.record.ref.parent
+            if parent in self._blocked:
+                self._blocked[parent] += row[number:]
+                return
             try:
-                if task.found is None:
-                    task.new_id = await self._sink.begin(task.record, self._journal)
-                    self._journal.begun(task.record, task.new_id)
-                else:
-                    made = bool(task.entry and task.entry.made)
-                    await self._sink.resume(task.record, task.new_id, made, self._journal)
+                await self._make_one(task)
             except CannotContinue:
                 raise
+            except Unresolved as error:
+                if not self._kinds[task.record.ref.kind].sequential:
+                    self.fail(task, error)
+                    continue
+                task.waits_for = error
+                self._blocked[parent] = [*row[number:]]
+                return
+            except Transient as error:
+                for one in row[number:] if self._kinds[task.record.ref.kind].sequential else [task]:
+                    self.fail(one, error)  # A later try may make it, as long as nothing is made behind it.
+                return
             except AmigrateError as error:
                 self.fail(task, error)
+
+    async def _make_one(self, task: Task) -> None:
+        if task.found is None:
+            task.new_id = await self._sink.begin(task.record, self._journal)
+            self._journal.begun(task.record, task.new_id)
+        else:
+            await self._sink.resume(task.record, task.new_id, bool(task.entry and task.entry.made), self._journal)
+        task.begun = True
 
     async def _make_together(self, tasks: Sequence[Task]) -> None:
         """All in as few requests as the kind can; what is there already is written again to the same effect."""
@@ -178,7 +217,7 @@ class Shards:
             if isinstance(result, AmigrateError):
                 self.fail(task, result)
             else:
-                task.new_id = result
+                task.new_id, task.begun = result, True
                 self._journal.begun(task.record, result)
 
     # ---- fill ---------------------------------------------------------------------------------------------------
@@ -186,7 +225,8 @@ class Shards:
     async def _fill(self, tasks: Sequence[Task]) -> None:
         """Rows and files of a shard. A record is committed as soon as its own parts are there."""
         by_key = {task.record.ref.key: task for task in tasks}
-        with_files = await self._source.with_files([task.record for task in tasks])
+        wants_files = ARTIFACT in self._kinds
+        with_files = await self._source.with_files([task.record for task in tasks]) if wants_files else []
         for record in with_files:
             by_key[record.ref.key].parts += 1
         for task in tasks:
@@ -221,7 +261,9 @@ class Shards:
         record, work = task.record, self._sink.deferred(task.record)
         self._journal.defer(record.ref, work, anew=anew)
         waiting = task.lacks or any(one.stage is Stage.REFERENCES for one in work)
-        progress = Progress.BEGUN if task.lacks else Progress.FILLED if waiting else Progress.WHOLE
+        # Where files are left out, the object is looked at again once they are asked for.
+        lacking = task.lacks or ARTIFACT not in self._kinds
+        progress = Progress.BEGUN if lacking else Progress.FILLED if waiting else Progress.WHOLE
         self._journal.reached(record, progress, task.digest)
         changed = task.moved and not task.known
         status = Status.CREATED if not task.found else Status.UPDATED if changed else Status.PRESENT

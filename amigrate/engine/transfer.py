@@ -22,6 +22,8 @@ from amigrate.engine.plan import groups, order, own_children
 from amigrate.engine.shard import RECORDS_AT_ONCE, Shards, Task, lost, outcome
 from amigrate.engine.stats import Stats
 
+EXPERIMENT = "experiment"
+"""The kind that a selection chooses from; others come with the whole workspace only."""
 PAGES_AT_ONCE = 3
 """Pages in work at once: while one is finished, the next keeps the servers busy."""
 
@@ -50,6 +52,8 @@ class Request:
     wants: Wants
     whole: bool
     """True where the whole workspace was asked for, so that kinds that belong to no experiment count too."""
+    left_out: frozenset[str] = frozenset()
+    """Names of kinds that were not asked for."""
 
 
 @dataclass(slots=True)
@@ -89,15 +93,26 @@ class Transfer:
         for name in order(self._kinds):
             kind = self._kinds[name]
             if kind.parent is None:
+                if name != EXPERIMENT and not request.whole:
+                    continue
                 walked += await self._tree(name, request)
             elif kind.listed and name not in own_children(self._kinds, kind.parent):
                 for group in walked:
                     if group.kind == kind.parent:
                         await self._more(group, [name], request)
+                await self._shards.unblock()
         for group in walked:
             await self._more(group, [*group.scans], request, again=True)
-        experiments = [record for group in walked if group.kind == "experiment" for record in group.parents]
-        self._shards.account(await self._source.uncarried(experiments, request.whole))
+        await self._shards.unblock()
+        experiments = [record for group in walked if group.kind == EXPERIMENT for record in group.parents]
+        uncarried = await self._source.uncarried(experiments, request.whole)
+        self._shards.account([one for one in uncarried if one.name not in request.left_out])
+        self._shards.account(
+            [
+                Outcome(Ref(name, "(all)"), Status.EXCLUDED, reason="not asked for", name=name)
+                for name in request.left_out
+            ]
+        )
         await self._second_pass()
 
     # ---- parents ------------------------------------------------------------------------------------------------
@@ -116,7 +131,7 @@ class Transfer:
         kind = self._kinds[name]
         self._stats.listed[name] += len(records)
         for record in records:
-            wanted = request.wants(record)
+            wanted = name != EXPERIMENT or request.wants(record)
             if record.error and (wanted or not record.name):  # One without a name may be what is asked for.
                 ended.append(lost(record, record.error))
             elif not wanted:
@@ -126,7 +141,7 @@ class Transfer:
             else:
                 chosen.append(record)
         self._shards.account(ended)
-        self._stats.total_experiments += len(chosen) if name == "experiment" else 0
+        self._stats.total_experiments += len(chosen) if name == EXPERIMENT else 0
         return chosen
 
     async def _group(self, kind: str, records: Sequence[Record], request: Request) -> Group:
@@ -139,7 +154,7 @@ class Transfer:
                 self._shards.fail(task, AmigrateError("; ".join(unlisted)))
             else:
                 await self._commit(task)
-        self._stats.ended_experiments += len(records) if kind == "experiment" else 0
+        self._stats.ended_experiments += len(records) if kind == EXPERIMENT else 0
         self._journal.forget_cache()
         return group
 

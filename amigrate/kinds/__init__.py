@@ -4,6 +4,10 @@ from amigrate.kinds.artifact import Artifact
 from amigrate.kinds.base import Kind
 from amigrate.kinds.experiment import Experiment
 from amigrate.kinds.logged_model import LoggedModel
+from amigrate.kinds.model_version import ModelVersion
+from amigrate.kinds.prompt import Prompt
+from amigrate.kinds.prompt_version import PromptVersion
+from amigrate.kinds.registered_model import RegisteredModel
 from amigrate.kinds.run import Run
 
 REGISTRY: dict[str, Kind] = {
@@ -13,5 +17,9 @@ REGISTRY: dict[str, Kind] = {
         Run(),
         Artifact(),
         LoggedModel(),
+        RegisteredModel(),
+        ModelVersion(),
+        Prompt(),
+        PromptVersion(),
     )
 }

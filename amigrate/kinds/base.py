@@ -62,6 +62,12 @@ class Target:
     """False once the server has turned out to lack dataset inputs."""
     refused_names: dict[tuple[str, str], str] = field(default_factory=dict)
     """Keys that the server does not take in any run, as (field of log-batch, key), with its reason."""
+    fresh_names: set[str] = field(default_factory=set)
+    """Registered models and prompts made in this session: they have no versions but ours."""
+    last_version: dict[str, int] = field(default_factory=dict)
+    """The highest number that each of them is known to have given."""
+    artifact_roots: dict[str, str] = field(default_factory=dict)
+    """Where the artifacts of runs and logged models lie, by the target's id."""
     _sql: bool | None = None
 
     @property
@@ -94,6 +100,8 @@ class Kind:
     name: str = ""
     label: str = ""
     """The plural that people read and `--accept-loss` takes."""
+    group: str = ""
+    """The name that `--objects` takes, where it stands for more than this kind."""
     parent: str | None = None
     needs: tuple[str, ...] = ()
     listed: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from amigrate.client.api import Api, Endpoint
+from amigrate.client.api import Api, Endpoint, Params
 from amigrate.core.errors import TooLarge
 from amigrate.core.model import Doc
 
@@ -21,9 +21,12 @@ def next_size(size: int, rows: int, weight: int, largest: int) -> int:
 
 
 async def pages(
-    api: Api, endpoint: Endpoint, field: str, body: Doc, *, first: int, largest: int
+    api: Api, endpoint: Endpoint, field: str, body: Doc, *, first: int, largest: int, params: Params = ()
 ) -> AsyncIterator[list[Doc]]:
-    """The rows in `field` of every page. A single row is taken whatever it weighs."""
+    """The rows in `field` of every page. A single row is taken whatever it weighs.
+
+    A GET endpoint takes what it is asked for as `params`, others as `body`.
+    """
     size, token = first, ""
     while True:
         wanted: Doc = {**body, "max_results": size, **({"page_token": token} if token else {})}
@@ -32,7 +35,7 @@ async def pages(
             answer, weight = await api.weighed(
                 endpoint,
                 None if is_get else wanted,
-                params=[(name, str(value)) for name, value in wanted.items()] if is_get else (),
+                params=[*params, *((name, str(value)) for name, value in wanted.items())] if is_get else (),
                 at_most=ANSWER_LIMIT if size > 1 else None,
             )
         except TooLarge:

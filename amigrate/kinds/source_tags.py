@@ -39,6 +39,13 @@ def logged_model_source_tags(record: Record, notes: Notes) -> dict[str, str]:
     return _fit(record, _named(record.doc["info"].get("tags") or [], "field", info), RUN_VALUE_LIMIT, notes)
 
 
+def version_source_tags(record: Record, notes: Notes) -> dict[str, str]:
+    """The source tags of a version of a registered model or prompt."""
+    fields = {key: value for key, value in record.doc.items() if key not in ("tags", "archive")}
+    fields |= _readable(fields, ("creation_timestamp", "last_updated_timestamp"))
+    return _fit(record, _named([], "field", fields), RUN_VALUE_LIMIT, notes)
+
+
 def _named(tags: list[Doc], group: str, fields: Doc) -> dict[str, str]:
     named = {
         f"{PREFIX}.mlflow_tag.{tag['key'].removeprefix('mlflow.')}": str(tag.get("value", ""))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from amigrate.client.api import V2, V3, Api, Endpoint
+from amigrate.client.api import V3, Api, Endpoint
 from amigrate.core.errors import ApiError, NotFound, Transient, Unsupported
 from amigrate.core.model import Doc, Outcome, Record, Ref, Status
 
@@ -21,10 +21,7 @@ REASON = "amigrate does not carry this kind yet"
 NOT_LOOKED_AT = "not looked at where there are no traces, or where looking would write to the source"
 OPT_IN_REASON = "moves only when asked for by name"
 EXPERIMENTS_PER_CALL = 50
-PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"
 
-MODELS = Endpoint("GET", f"{V2}/registered-models/search")
-VERSIONS = Endpoint("GET", f"{V2}/model-versions/search")
 TRACES = Endpoint("POST", f"{V3}/traces/search")
 DATASETS = Endpoint("POST", f"{V3}/datasets/search")
 SCORERS = Endpoint("GET", f"{V3}/scorers/list")
@@ -120,19 +117,6 @@ def _groups(ids: Sequence[str]) -> list[list[str]]:
     return [list(ids[start : start + EXPERIMENTS_PER_CALL]) for start in range(0, len(ids), EXPERIMENTS_PER_CALL)]
 
 
-async def _registry(api: Api, _: Sequence[str]) -> Counts:
-    counts: Counts = Counter()
-    for models, versions, filters in (
-        ("registered-models", "model-versions", ()),
-        ("prompts", "prompt-versions", (("filter", PROMPTS),)),
-    ):
-        counts[models] = await _number(_got(api, MODELS, "registered_models", ("max_results", "1000"), *filters))
-        if counts[models]:
-            size = ("max_results", "10000")
-            counts[versions] = await _number(_got(api, VERSIONS, "model_versions", size, *filters))
-    return counts
-
-
 async def _traces(api: Api, ids: Sequence[str]) -> Counts:
     """Traces, and what reviewers have made of them: queues and label schemas of the experiments that have any."""
     counts: Counts = Counter()
@@ -176,7 +160,6 @@ async def _issues(api: Api, _: Sequence[str]) -> Counts:
 
 _REVIEW = ("review-queues", "label-schemas")
 CENSUS = (
-    Census(("registered-models", "model-versions", "prompts", "prompt-versions"), _registry, whole=True),
     Census(("traces", *_REVIEW), _traces),
     Census(("evaluation-datasets",), _datasets, whole=True),
     Census(("scorers",), _scorers, whole=True),

@@ -67,7 +67,7 @@ def _facts(ping: Ping) -> Iterator[tuple[str, str]]:
     yield "store", ping.store or "does not say"
     yield "workspaces", _word(ping.workspaces) + (f", asked for {ping.workspace}" if ping.workspace else "")
     if ping.registry_uri:
-        yield "registry", f"{ping.registry_uri} (registered models are not carried yet)"
+        yield "registry", f"{ping.registry_uri}"
     yield "artifacts through the server", _word(ping.proxied)
     if ping.administrator is not None:
         yield "administrator", _word(ping.administrator)

@@ -28,11 +28,11 @@ class Moved:
     target: MlflowServer
 
     def findings(self, name: str) -> Iterator[Finding]:
-        """What a comparison says of the experiment of this name and of everything in it."""
+        """What a comparison says of the experiment, model or prompt of this name and of everything in it."""
         with Rest(self.source.uri) as rest:
             home = experiment_of(rest, name)
         found = asyncio.run(compared(self.source, self.target))
-        return (one for one in found if outermost(one.ref).id == home)
+        return (one for one in found if outermost(one.ref).id in (home, name))
 
 
 def outermost(ref: Ref) -> Ref:

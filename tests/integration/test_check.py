@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from amigrate.client.abilities import probe
 from amigrate.client.api import Api
 from amigrate.client.http import Http
 from amigrate.core.model import Finding
@@ -113,7 +114,10 @@ class Sides:
 async def compared(one: MlflowServer, other: MlflowServer) -> list[Finding]:
     """Every finding of a comparison, deleted objects included."""
     async with Http(ServerOptions(one.uri)) as a, Http(ServerOptions(other.uri)) as b:
-        sides = [ServerSource(Api(http, AdaptiveGuard(Requests(), ceiling=4)), REGISTRY) for http in (a, b)]
+        apis = [Api(http, AdaptiveGuard(Requests(), ceiling=4)) for http in (a, b)]
+        for api in apis:
+            await probe(api)
+        sides = [ServerSource(api, REGISTRY) for api in apis]
         scope = Scope(deleted=True, wants=lambda _: True)
         found = check(sides[0], sides[1], REGISTRY, scope, Stats(), ByteBudget(32 * 1024 * 1024))
         return [finding async for finding in found]

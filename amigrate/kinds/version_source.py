@@ -1,0 +1,91 @@
+"""Where a version of a registered model comes from, at the source and at the target.
+
+A source is `runs:/<run>/<path>`, `models:/<logged model>`, `models:/<name>/<number>`, or the place of the files on any
+scheme: below the artifacts of a run (`…/<run>/artifacts/<path>`) or of a logged model (`…/models/<model>/artifacts`).
+The server (3.17.2) checks that what it serves itself lies in the run or the logged model that the call names.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from amigrate.client.api import V2, Endpoint
+from amigrate.core.errors import NotFound, Unresolved
+from amigrate.core.model import Doc, Record
+from amigrate.core.ports import Ids, Names
+from amigrate.kinds import references
+from amigrate.kinds.base import Target
+
+GET_RUN = Endpoint("GET", f"{V2}/runs/get")
+PLACE = re.compile(r".*/(?P<owner>(?:m-)?[0-9a-f]{32})/artifacts(?P<rest>/.*)?$")
+OF_VERSION = re.compile(r"models:/+(?P<name>[^/@]+)/(?P<number>\d+)$")
+OF_MODEL = re.compile(r"models:/+(?P<model>m-[0-9a-f]{32})(?P<rest>/.*)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a create call says of where a version comes from."""
+
+    source: str
+    run_id: str = ""
+    model_id: str = ""
+
+    def body(self) -> Doc:
+        """As the endpoint takes it: what is empty is not sent."""
+        given = {"source": self.source, "run_id": self.run_id, "model_id": self.model_id}
+        return {key: value for key, value in given.items() if value}
+
+
+async def origin_at(target: Target, record: Record, ids: Ids, is_prompt: bool) -> Origin:
+    """The origin of a version in the target's terms.
+
+    Raises `Unresolved` where it is a copy of another version that is not at the target yet. What names a run or model
+    that did not come along stays as it is: the target may take it.
+    """
+    source, old_run = str(record.doc.get("source") or ""), str(record.doc.get("run_id") or "")
+    run_id = (ids.new_id("run", old_run) or old_run) if old_run else ""
+    if is_prompt:
+        return Origin(source, run_id)
+    if copied := OF_VERSION.match(source):
+        other = f"{copied['name']}/{copied['number']}"
+        if ids.new_id("model_version", other) is None:
+            raise Unresolved(f"it is a copy of version {other}, which is not at the target")
+        return Origin(source)
+    if logged := OF_MODEL.match(source):
+        model_id = ids.new_id(references.LOGGED_MODEL, logged["model"]) or logged["model"]
+        return Origin(f"models:/{model_id}{logged['rest'] or ''}", run_id, model_id)
+    if placed := PLACE.match(source):
+        root = await _root(target, placed["owner"], ids)
+        if root is not None:
+            model_id = ids.new_id(references.LOGGED_MODEL, placed["owner"]) or ""
+            return Origin(f"{root}{placed['rest'] or ''}", run_id, model_id)
+    return Origin(references.mapped(source, ("", ""), ids)[0], run_id)
+
+
+async def _root(target: Target, old: str, ids: Ids) -> str | None:
+    """Where the target keeps the artifacts of a run or logged model of the source; None where it has none of it."""
+    kind = references.kind_of(old)
+    new_id = ids.new_id(kind, old)
+    if new_id is None:
+        return None
+    if new_id not in target.artifact_roots:
+        try:
+            if kind == references.RUN:
+                run = (await target.api.call(GET_RUN, params=[("run_id", new_id)]))["run"]
+                root = run["info"]["artifact_uri"]
+            else:
+                model = await target.api.call(Endpoint("GET", f"{V2}/logged-models/{new_id}"))
+                root = model["model"]["info"]["artifact_uri"]
+        except NotFound:
+            return None
+        target.artifact_roots[new_id] = str(root)
+    return target.artifact_roots[new_id]
+
+
+def named(source: str, names: Names) -> str:
+    """A source with ids replaced by what both sides of a comparison call them; roots of stores differ by nature."""
+    if placed := PLACE.match(source):
+        owner = placed["owner"]
+        return f"{names(references.kind_of(owner), owner)}/artifacts{placed['rest'] or ''}"
+    return references.named(source, names)
