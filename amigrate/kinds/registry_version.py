@@ -4,8 +4,9 @@ Endpoints (`/api/2.0/mlflow/model-versions/…`): GET search (at most 200 000 a 
 asks for them), POST create, POST transition-stage, DELETE delete.
 
 The server numbers: one more than the highest number there ever was, deleted ones included. So versions are made in the
-order of their numbers, and where one is missing at the source a placeholder is made and deleted at once; a tag tells
-placeholders that a kill has left behind.
+order of their numbers, and a placeholder takes each number that is missing at the source. It is deleted when the next
+real version is there: no listing shows deleted ones, and without the highest number nobody could go on after a kill.
+Where no real version follows (it was refused, we were killed), a tag of the model keeps the number.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from amigrate.core.typed import text, texts, whole
 from amigrate.kinds import references, version_source
 from amigrate.kinds.base import PROVENANCE, Kind, Target, content_tags, pairs, tag_list
 from amigrate.kinds.listing import pages
-from amigrate.kinds.registry import EXPERIMENTS_TAG, PROMPTS_ONLY, TIMES, experiments_of, mapped_tags
+from amigrate.kinds.registry import EXPERIMENTS_TAG, PROMPTS_ONLY, SET_TAG, TIMES, experiments_of, mapped_tags
 from amigrate.kinds.source_tags import version_source_tags
 from amigrate.kinds.version_source import Origin
 
@@ -37,6 +38,8 @@ DELETE = Endpoint("DELETE", f"{VERSIONS}/delete", Work.WRITE)
 PAGE = 1000
 SOURCE_VERSION = f"{PROVENANCE}source_version"
 PLACEHOLDER = f"{PROVENANCE}placeholder"
+LAST_VERSION = f"{PROVENANCE}last_version"
+"""The highest number that a registered model has given, where that one is deleted."""
 RUNS_TAG = "mlflow.prompt.associatedRunIds"
 """The runs that a prompt was used in; older clients write it."""
 NO_STAGE = "None"
@@ -120,16 +123,35 @@ class RegistryVersion(Kind):
         """Every version of the target; placeholders that a kill left behind are deleted."""
         if target.index.loaded(self.name):
             return
+        placeholders: dict[str, list[int]] = {}
         async for page in VersionScan(self, target.api, None).pages():
             for record in page:
                 name, number = _name(record), _number(record)
-                target.last_version[name] = max(target.last_version.get(name, 0), number)
+                target.last_version[name] = max(self._last(target, name), number)
                 if PLACEHOLDER in pairs(record.doc.get("tags")):
-                    await _delete(target, name, number)
+                    placeholders.setdefault(name, []).append(number)
                 else:
                     facts = codec.dumps(_shown(record.doc)).decode()
                     target.index.add(self.name, [record.ref.id], Found(record.ref.id, False), facts)
         target.index.mark(self.name)
+        for name, numbers in placeholders.items():
+            await self._remove(target, name, numbers)
+
+    def _last(self, target: Target, name: str) -> int:
+        """The highest number that a name of the target is known to have given."""
+        if name not in target.last_version:
+            held = target.index.get(self.parent or "", name)
+            tags = codec.loads(held[1])["tags"] if held else {}
+            target.last_version[name] = int(tags.get(LAST_VERSION) or 0)
+        return target.last_version[name]
+
+    async def _remove(self, target: Target, name: str, placeholders: Sequence[int]) -> None:
+        """Delete placeholders; where none that is real comes after them, the number is noted first."""
+        if placeholders and max(placeholders) == self._last(target, name):
+            tag = {"name": name, "key": LAST_VERSION, "value": str(max(placeholders))}
+            await target.api.registry.call(SET_TAG, tag)
+        for number in placeholders:
+            await _delete(target, name, number)
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
         name, wanted = _name(record), _number(record)
@@ -138,12 +160,18 @@ class RegistryVersion(Kind):
         if record.doc.get("run_link"):
             body["run_link"] = record.doc["run_link"]
         tags = self._tags(target, record, ids)
-        while (number := target.last_version.get(name, 0) + 1) < wanted:
-            await self._placeholder(target, body, number, tags)
-        made = await self._made(target, {**body, "tags": tag_list(tags)}, wanted)
+        if self._last(target, name) >= wanted:
+            raise Rejected(f"the target has given number {wanted} of {name} away, to a version that was deleted there")
+        placeholders: list[int] = []
+        try:
+            while self._last(target, name) + 1 < wanted:
+                placeholders.append(await self._placeholder(target, body, tags))
+            made = await self._made(target, {**body, "tags": tag_list(tags)}, wanted)
+        finally:
+            await self._remove(target, name, placeholders)
         if made != wanted:
-            await _delete(target, name, made)
-            raise Rejected(f"the target has given number {wanted} of {name} away: the next one there is {made}")
+            await self._remove(target, name, [made])
+            raise Rejected(f"the target has given number {wanted} of {name} away: the next one there is {made + 1}")
         return record.ref.id, Open(wanted)
 
     def _tags(self, target: Target, record: Record, ids: Ids) -> dict[str, str]:
@@ -153,11 +181,11 @@ class RegistryVersion(Kind):
         source_tags = version_source_tags(record, target.notes) if target.source_tags else {}
         return tags | {SOURCE_VERSION: record.ref.id} | source_tags
 
-    async def _placeholder(self, target: Target, body: Doc, number: int, tags: dict[str, str]) -> None:
-        """Take a number that the source has no version of."""
+    async def _placeholder(self, target: Target, body: Doc, tags: dict[str, str]) -> int:
+        """Take the next number, which the source has no version of; returns it."""
         kept = {key: value for key, value in tags.items() if key.startswith("mlflow.prompt.")}
-        made = await self._made(target, {**body, "tags": tag_list({**kept, PLACEHOLDER: "true"})}, number)
-        await _delete(target, body["name"], made)
+        number = self._last(target, body["name"]) + 1
+        return await self._made(target, {**body, "tags": tag_list({**kept, PLACEHOLDER: "true"})}, number)
 
     async def _made(self, target: Target, body: Doc, number: int) -> int:
         """Make a version that should get this number; returns the number that it got."""
@@ -171,7 +199,7 @@ class RegistryVersion(Kind):
 
         answer = await target.api.registry.call(CREATE, body, recover=recover)
         made = int(answer["model_version"]["version"])
-        target.last_version[body["name"]] = max(made, target.last_version.get(body["name"], 0))
+        target.last_version[body["name"]] = max(made, self._last(target, body["name"]))
         return made
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
