@@ -203,7 +203,7 @@ def test_a_gateway_that_gives_up_waiting(server: MlflowServer, new_server: NewSe
         done = discreet("copy-all", "--source", reading.uri, "--target", writing.uri, "--debug", "--json")
     assert done.returncode == 0, done.stderr
     assert max(pages) > 30
-    assert pages.count(max(pages)) == 2
+    assert sum(size > 30 for size in pages) == 2, "what was too much once is not asked for again"
     assert max(histories) > 10
     assert created > 10
     assert differences(snapshot(server.uri), snapshot(target.uri)) == []
