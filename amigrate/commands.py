@@ -229,6 +229,8 @@ async def _server(session: Session, server: ServerOptions, requests: Requests, *
         api.shown = server.uri
         api.with_deleted = session.options.selection.deleted
         if server.registry_uri and not same_server(server.registry_uri, server.uri):
+            if not server.registry_uri.startswith(("http://", "https://")):
+                raise UsageError(f"the registry {redacted(server.registry_uri)} is no server: give an http address")
             registry = replace(server, uri=server.registry_uri, registry_uri="", store=None)
             api.registry = Api(await stack.enter_async_context(Http(registry)), guard)
             await probe(api.registry)
