@@ -33,6 +33,7 @@ from amigrate.core.model import Outcome, Ref, Status
 from amigrate.core.ports import Sink, Source
 from amigrate.engine.budget import ByteBudget
 from amigrate.engine.check import check
+from amigrate.engine.closure import closure_of
 from amigrate.engine.guard import AdaptiveGuard
 from amigrate.engine.journal import Journal
 from amigrate.engine.stats import Requests, Stats
@@ -56,6 +57,8 @@ from amigrate.serving import served
 from amigrate.stores import Store, holds_runs
 
 SHOWN_LOSSES = 100
+FOR_MODELS = ("experiment", "run", "artifact", "logged_model", "registered_model", "model_version")
+"""What moves where registered models are asked for."""
 NEVER_CARRIED = "ids of experiments and runs, experiment creation and update times, artifact locations"
 
 
@@ -268,7 +271,12 @@ def _check_store(store: Store) -> None:
 def _sink(session: Session, api: Api) -> ServerSink:
     imports = session.options.imports
     target = Target(
-        api, TargetIndex(), session.stats.notes, source_tags=imports.source_tags, rename=imports.experiment_name
+        api,
+        TargetIndex(),
+        session.stats.notes,
+        source_tags=imports.source_tags,
+        rename=imports.experiment_name,
+        rename_model=imports.model_name,
     )
     return ServerSink(target, REGISTRY)
 
@@ -319,18 +327,37 @@ def _beside_journal(session: Session, state: Path) -> None:
 
 async def _move(session: Session, source: Source, sink: Sink) -> None:
     assert session.journal is not None
-    options = session.options
-    wants = Wants(options.selection.experiments, options.selection.wants)
-    kinds, left_out = chosen(options.selection.objects, options.selection.skip_objects)
-    transfer = Transfer(source, sink, kinds, session.journal, session.stats, ByteBudget(options.limits.memory))
-    whole = not options.selection.experiments
-    await transfer.run(Request(options.selection.deleted, wants, whole, left_out))
+    selection = session.options.selection
+    kinds, left_out = chosen(selection.objects, selection.skip_objects)
+    if selection.models is not None:
+        kinds, left_out = {name: REGISTRY[name] for name in FOR_MODELS}, frozenset[str]()
+    transfer = Transfer(source, sink, kinds, session.journal, session.stats, ByteBudget(session.options.limits.memory))
+    wants = Wants(selection.experiments, selection.wants)
+    if selection.models is None:
+        await transfer.run(Request(selection.deleted, wants, whole=not selection.experiments, left_out=left_out))
+        _missed(session, "experiment", wants)
+        return
+    models = Wants(selection.models, selection.wants_model)
+    closure = await closure_of(source, kinds, "registered_model", "model_version", models)
+    _check_rename(session, len(closure.ids["registered_model"]))
+    await transfer.run(Request(selection.deleted, wants, whole=True, closure=closure))
+    _missed(session, "registered_model", models)
+
+
+def _missed(session: Session, kind: str, wants: Wants) -> None:
+    """What was asked for in vain has failed."""
+    assert session.journal is not None
+    reason = f"no {kind.replace('_', ' ')} has this name or id"
     in_vain = [
-        Outcome(Ref("experiment", pattern), Status.FAILED, reason="no experiment has this name or id", name=pattern)
-        for pattern in sorted(wants.unused)
+        Outcome(Ref(kind, pattern), Status.FAILED, reason=reason, name=pattern) for pattern in sorted(wants.unused)
     ]
     session.journal.outcomes(in_vain)
-    session.stats.listed["experiment"] += len(in_vain)
+    session.stats.listed[kind] += len(in_vain)
+
+
+def _check_rename(session: Session, models: int) -> None:
+    if session.options.imports.model_name and models != 1:
+        raise UsageError(f"{models} registered models would be imported under one name: use import-models")
 
 
 async def _run(session: Session, source: str, target: str, work: Callable[[], Awaitable[None]]) -> Summary:

@@ -117,16 +117,25 @@ class Selection:
     deleted: bool = False
     exact: bool = False
     """One experiment by name or id; a `*` in it means itself."""
+    models: tuple[str, ...] | None = None
+    """Registered models, named as experiments are; these and what they need are all that moves."""
     objects: tuple[str, ...] = ("all",)
     """Names of kinds to move; `all` means every kind that is safe to write."""
     skip_objects: tuple[str, ...] = ()
 
     def wants(self, name: str, experiment_id: str) -> str | None:
         """The pattern that asks for this experiment, or None. An empty selection asks for everything."""
-        if not self.experiments:
+        return self._asks(self.experiments, name, experiment_id)
+
+    def wants_model(self, name: str, _: str) -> str | None:
+        """The same for a registered model."""
+        return self._asks(self.models or (), name, name)
+
+    def _asks(self, patterns: tuple[str, ...], name: str, own: str) -> str | None:
+        if not patterns:
             return ""
-        for pattern in self.experiments:
-            if pattern in (name, experiment_id):
+        for pattern in patterns:
+            if pattern in (name, own):
                 return pattern
             if not self.exact and "*" in pattern and fnmatchcase(name, _star_only(pattern)):
                 return pattern
@@ -140,6 +149,8 @@ class ImportOptions:
     source_tags: bool = False
     experiment_name: str | None = None
     """The name that the one experiment of the source gets."""
+    model_name: str | None = None
+    """The name that the one registered model of the source gets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ class ArchiveSource:
             self.homes = experiment_folders(root)
         except ArchiveError as error:
             raise NotAnArchive(str(error)) from error
-        if not any(is_there(home / DOCUMENT) for home in self.homes):
+        is_whole = (root / MANIFEST).is_file() and not (root / MANIFEST).is_symlink()
+        if not is_whole and not any(is_there(home / DOCUMENT) for home in self.homes):
             raise NotAnArchive(
                 f"{root} holds no archive: no {DOCUMENT} in it, in its folders, or in {EXPERIMENTS}/"
                 " (symbolic links are not followed)"
@@ -81,12 +82,22 @@ class ArchiveSource:
         self._notes = notes
 
     def scan(self, kind: str, parents: Sequence[Record]) -> Scan:
-        shape = self._shapes[kind]
         if kind == "experiment":
             return _Scan(self._experiments(), len(self.homes))
+        runs = sum(len(parent.doc["archive"]["runs"]) for parent in parents) if kind == "run" else 0
+        return _Scan(self._below(kind, parents), runs)
+
+    async def locate(self, kind: str, ids: Sequence[str]) -> list[Record]:
+        experiments = [record for page in self._experiments() for record in page if not record.error]
+        page = [record for records in self._below(kind, experiments) for record in records]
+        return [record for record in page if record.ref.id in {*ids}]
+
+    def _below(self, kind: str, parents: Sequence[Record]) -> Iterator[list[Record]]:
+        """The objects of a kind below these parents."""
+        shape = self._shapes[kind]
         if kind == "run":
-            return _Scan(self._runs(parents), sum(len(parent.doc["archive"]["runs"]) for parent in parents))
-        return _Scan(self._pages(self._inside(shape, parents) if shape.inside else self._others(shape, parents)), 0)
+            return self._runs(parents)
+        return self._pages(self._inside(shape, parents) if shape.inside else self._others(shape, parents))
 
     async def load(self, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
         yield [*batch]

@@ -130,15 +130,17 @@ class Common:
         work: Callable[[], Work],
         *,
         experiments: str = "all",
+        models: str | None = None,
         exact: bool = False,
         writing: Writing | None = None,
         bare_nan: bool = False,
         rename: str | None = None,
+        rename_model: str | None = None,
     ) -> None:
         """Run a command of this name. `work` is asked for inside: what it refuses is explained like the rest."""
 
         def build() -> tuple[Options, Work]:
-            wanted = () if experiments == "all" else (experiments,) if exact else p.names(experiments, "--experiments")
+            wanted = p.patterns(experiments, "--experiments", exact=exact)
             options = Options(
                 name,
                 Limits(self.concurrency, self.max_requests_per_second, p.size_in_bytes(self.memory)),
@@ -146,10 +148,11 @@ class Common:
                     wanted,
                     self.deleted,
                     exact,
+                    None if models is None else p.patterns(models, "--models", exact=exact),
                     p.kinds(self.objects, "--objects"),
                     p.kinds(self.skip_objects, "--skip-objects"),
                 ),
-                ImportOptions(writing is not None and writing.import_source_tags, rename),
+                ImportOptions(writing is not None and writing.import_source_tags, rename, rename_model),
                 p.kinds_to_lose(self.accept_loss),
                 self.report,
                 writing.state if writing else None,

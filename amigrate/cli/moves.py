@@ -85,6 +85,46 @@ def import_experiment(
 
 
 @command
+def export_models(models: p.Models, server: Server, output: Output, common: Common) -> None:
+    """Export registered models, with the runs, logged models and experiments that their versions need.
+
+    Example: amigrate export-models --models 'churn,team-a*' --output-dir models
+    """
+    work = lambda: _export(server, output, EXPERIMENTS)  # noqa: E731
+    common.run("export-models", work, models=models, bare_nan=output.bare_nan)
+
+
+@command
+def export_model(model: p.Model, server: Server, output: Output, common: Common) -> None:
+    """Export one registered model, with what its versions need.
+
+    Example: amigrate export-model --model churn --output-dir churn
+    """
+    work = lambda: _export(server, output, EXPERIMENTS)  # noqa: E731
+    common.run("export-model", work, models=model, exact=True, bare_nan=output.bare_nan)
+
+
+@command
+def import_models(server: Server, archive: Input, writing: Writing, common: Common, models: p.Models = "all") -> None:
+    """Import the registered models of an archive, or some of them, with what their versions need.
+
+    Example: amigrate import-models --input-dir backup --models churn
+    """
+    work = lambda: _import(server.options(), archive.input_dir)  # noqa: E731
+    common.run("import-models", work, models=models, writing=writing)
+
+
+@command
+def import_model(model_name: p.ModelName, server: Server, archive: Input, writing: Writing, common: Common) -> None:
+    """Import the one registered model of an archive under a name of your choice.
+
+    Example: amigrate import-model --model-name churn-2024 --input-dir churn
+    """
+    work = lambda: _import(server.options(), archive.input_dir)  # noqa: E731
+    common.run("import-model", work, models="all", writing=writing, rename_model=model_name)
+
+
+@command
 def copy_all(ends: Ends, writing: Writing, common: Common) -> None:
     """Copy a whole tracking server into another one, without a folder in between.
 

@@ -73,6 +73,12 @@ Experiments = Annotated[
 Experiment = Annotated[str, typer.Option("--experiment", help="Name or id of the experiment.")]
 ExperimentName = Annotated[str, typer.Option("--experiment-name", help="The name it gets at the target.")]
 
+Models = Annotated[
+    str, typer.Option("--models", metavar="NAME,…", help="Names or 'prefix*', separated by commas; or all.")
+]
+Model = Annotated[str, typer.Option("--model", help="Name of the registered model.")]
+ModelName = Annotated[str, typer.Option("--model-name", help="The name it gets at the target.")]
+
 Deleted = Annotated[
     bool, typer.Option("--deleted", help="Take deleted experiments and runs along.", rich_help_panel=MOVE)
 ]
@@ -158,6 +164,11 @@ def names(text: str, option: str) -> tuple[str, ...]:
     if not found:
         raise UsageError(f"{option} is empty")
     return found
+
+
+def patterns(text: str, option: str, *, exact: bool) -> tuple[str, ...]:
+    """What a selection asks for; empty for all. With `exact`, the one name that was given."""
+    return (text,) if exact and text != "all" else () if text == "all" else names(text, option)
 
 
 def kinds_to_lose(text: str) -> frozenset[str]:

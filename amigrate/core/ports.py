@@ -121,6 +121,10 @@ class Source(Protocol):
         """
         ...
 
+    async def locate(self, kind: str, ids: Sequence[str]) -> list[Record]:
+        """The objects of these ids, each with its parent; those that are not there are left out."""
+        ...
+
     def rows(self, kind: str, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         """The calls that together bring every row of the batch; may wait for one call before it knows the next."""
         ...
@@ -242,6 +246,10 @@ class Kind(Protocol):
 
     def excluded(self, record: Record, deleted: bool) -> str:
         """Why the selection leaves this record out; empty where it does not."""
+        ...
+
+    def needed(self, record: Record) -> Sequence[tuple[str, str]]:
+        """Kind and id of the objects that are of no use without each other: a version needs its run."""
         ...
 
     def match(self, record: Record) -> str:

@@ -16,6 +16,7 @@ from amigrate.core.errors import AmigrateError, CannotContinue, Unsupported
 from amigrate.core.model import Deferred, Outcome, Record, Ref, Stage, Status
 from amigrate.core.ports import Kind, Scan, Sink, Source
 from amigrate.engine.budget import ByteBudget
+from amigrate.engine.closure import Closure
 from amigrate.engine.crowd import Crowd
 from amigrate.engine.journal import Journal
 from amigrate.engine.plan import groups, order, own_children
@@ -54,6 +55,14 @@ class Request:
     """True where the whole workspace was asked for, so that kinds that belong to no experiment count too."""
     left_out: frozenset[str] = frozenset()
     """Names of kinds that were not asked for."""
+    closure: Closure | None = None
+    """Where only some objects were asked for and what they need: which those are."""
+
+    def asks(self, record: Record) -> bool:
+        """Whether a parent is to be moved."""
+        if self.closure is not None:
+            return self.closure.wants(record)
+        return record.ref.kind != EXPERIMENT or self.wants(record)
 
 
 @dataclass(slots=True)
@@ -131,7 +140,7 @@ class Transfer:
         kind = self._kinds[name]
         self._stats.listed[name] += len(records)
         for record in records:
-            wanted = name != EXPERIMENT or request.wants(record)
+            wanted = request.asks(record)
             if record.error and (wanted or not record.name):  # One without a name may be what is asked for.
                 ended.append(lost(record, record.error))
             elif not wanted:
@@ -253,6 +262,8 @@ class Transfer:
         for record in page:
             key = f"{record.ref.kind} {record.ref.key}"
             if record.ref.key in unchanged or key in self._in_work:
+                continue
+            if request.closure is not None and not request.closure.wants(record):
                 continue
             if record.ref.key not in met:
                 self._stats.listed[record.ref.kind] += 1

@@ -43,6 +43,8 @@ class Target:
     source_tags: bool = False
     rename: str | None = None
     """The name the single experiment of the source gets."""
+    rename_model: str | None = None
+    """The name the single registered model of the source gets."""
     fresh: set[str] = field(default_factory=set)
     """Experiments made in this session: nothing needs to be looked for in them."""
     retired: set[str] = field(default_factory=set)
@@ -74,6 +76,10 @@ class Target:
     def limits(self) -> Limits:
         """How much of a text the server takes."""
         return limits_of(self.api.abilities)
+
+    def model_name(self, name: str) -> str:
+        """What a registered model or prompt of the source is called at the target."""
+        return self.rename_model or name
 
     async def is_sql(self) -> bool:
         """True where points may be sent again, because the store drops what it has; asked once, and only if needed."""
@@ -131,6 +137,10 @@ class Kind:
     def excluded(self, record: Record, deleted: bool) -> str:
         return ""
 
+    def needed(self, record: Record) -> Sequence[tuple[str, str]]:
+        """See `core.ports.Kind`."""
+        return ()
+
     def encode(self, record: Record) -> Doc:
         """The `mlflow` part of the document on disk."""
         return record.doc
@@ -165,6 +175,10 @@ class Kind:
     # ---- read -------------------------------------------------------------------------------------------------
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
+        raise NotImplementedError(self.name)
+
+    async def locate(self, api: Api, ids: Sequence[str]) -> list[Record]:
+        """For a kind that others need: see `core.ports.Source.locate`."""
         raise NotImplementedError(self.name)
 
     async def load(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:

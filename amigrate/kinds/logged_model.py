@@ -73,6 +73,14 @@ class LoggedModel(Kind):
     def excluded(self, record: Record, deleted: bool) -> str:
         return "deleted at the source; --deleted takes it along" if is_deleted(record) and not deleted else ""
 
+    def needed(self, record: Record) -> Sequence[tuple[str, str]]:
+        """The run that made it, and those that measured it."""
+        runs = {
+            str(info_of(record).get("source_run_id") or ""),
+            *(str(one.get("run_id")) for one in metrics_of(record)),
+        }
+        return [("run", run) for run in sorted(runs - {"", "None"})]
+
     def match(self, record: Record) -> str:
         return document.origin(record)
 
@@ -95,6 +103,10 @@ class LoggedModel(Kind):
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
         return LoggedModelScan(api, parents)
+
+    async def locate(self, api: Api, ids: Sequence[str]) -> list[Record]:
+        found = [doc for one in ids if (doc := await _got_if_there(api, one)) is not None]
+        return [_record(doc, Ref("experiment", str(doc["info"]["experiment_id"]))) for doc in found]
 
     async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
         return [*batch]
@@ -236,9 +248,12 @@ class LoggedModelScan:
                 yield self._record({**doc, "lifecycle_stage": "deleted"})
 
     def _record(self, doc: Doc) -> Record:
-        info = doc["info"]
-        parent = self._parents[str(info["experiment_id"])]
-        return Record(Ref("logged_model", str(info["model_id"]), parent), doc, str(info.get("name") or ""))
+        return _record(doc, self._parents[str(doc["info"]["experiment_id"])])
+
+
+def _record(doc: Doc, parent: Ref) -> Record:
+    info = doc["info"]
+    return Record(Ref("logged_model", str(info["model_id"]), parent), doc, str(info.get("name") or ""))
 
 
 def _path(model_id: str) -> str:
@@ -257,6 +272,13 @@ async def _got(api: Api, model_id: str) -> Doc:
     answer = await api.call(Endpoint("GET", _path(model_id)), params=[("allow_deleted", "true")])
     model: Doc = answer["model"]
     return model
+
+
+async def _got_if_there(api: Api, model_id: str) -> Doc | None:
+    try:
+        return await _got(api, model_id)
+    except NotFound:
+        return None
 
 
 def _experiment(record: Record, ids: Ids) -> str:

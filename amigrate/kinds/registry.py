@@ -108,7 +108,7 @@ class RegistryName(Kind):
         await self._load(target)
         found = {}
         for record in records:
-            held = target.index.get(self.name, record.name)
+            held = target.index.get(self.name, target.model_name(record.name))
             if held is not None:
                 same = codec.loads(held[1]) == self._as_sent(record, ids)
                 found[record.ref.key] = Found(held[0].new_id, same)
@@ -130,24 +130,25 @@ class RegistryName(Kind):
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
         told = self._as_sent(record, ids)
-        body = {"name": record.name, "description": told["description"], "tags": tag_list(told["tags"])}
+        name = target.model_name(record.name)
+        body = {"name": name, "description": told["description"], "tags": tag_list(told["tags"])}
         try:
             await target.api.registry.call(CREATE, body)
         except Conflict:  # An earlier answer of ours got lost, or somebody was faster.
-            return record.name, await self.resume(target, record, record.name, False, ids)
-        target.fresh_names.add(record.name)
-        return record.name, Open(told["aliases"])
+            return name, await self.resume(target, record, name, False, ids)
+        target.fresh_names.add(name)
+        return name, Open(told["aliases"])
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """What the target lacks is added; what it has otherwise is replaced only where amigrate has made it."""
-        held = target.index.get(self.name, record.name)
+        held = target.index.get(self.name, target.model_name(record.name))
         old: Doc = codec.loads(held[1]) if held else {"description": "", "tags": {}, "aliases": {}}
         new = self._as_sent(record, ids)
         state = Open(
             {alias: version for alias, version in new["aliases"].items() if old["aliases"].get(alias) != version}
         )
         if new["description"] and new["description"] != old["description"] and (made or not old["description"]):
-            await target.api.registry.call(UPDATE, {"name": record.name, "description": new["description"]})
+            await target.api.registry.call(UPDATE, {"name": new_id, "description": new["description"]})
         for tag in tag_list(new["tags"]):
             if old["tags"].get(tag["key"]) != tag["value"] and (made or tag["key"] not in old["tags"]):
                 await self._set_tag(target, record, tag, state)
@@ -155,7 +156,7 @@ class RegistryName(Kind):
 
     async def _set_tag(self, target: Target, record: Record, tag: Doc, state: Open) -> None:
         try:
-            await target.api.registry.call(SET_TAG, {"name": record.name, **tag})
+            await target.api.registry.call(SET_TAG, {"name": target.model_name(record.name), **tag})
         except Rejected as error:
             state.losses.append(lost("tag", tag["key"], record.ref, f"the target refuses it: {error}"))
 

@@ -69,6 +69,10 @@ class RegistryVersion(Kind):
         doc = record.doc
         return codec.digest([*(doc.get(field) for field in _CONTENT), sorted(pairs(doc.get("tags")).items())])
 
+    def needed(self, record: Record) -> Sequence[tuple[str, str]]:
+        run_id = str(record.doc.get("run_id") or "")
+        return [*([("run", run_id)] if run_id else []), *version_source.needed(str(record.doc.get("source") or ""))]
+
     def match(self, record: Record) -> str:
         return record.ref.id
 
@@ -110,11 +114,11 @@ class RegistryVersion(Kind):
 
     async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
         """By number, from one listing of the target's registry."""
-        if any(_name(record) not in target.fresh_names for record in records):
+        if any(target.model_name(_name(record)) not in target.fresh_names for record in records):
             await self._load(target)
         found = {}
         for record in records:
-            held = target.index.get(self.name, record.ref.id)
+            held = target.index.get(self.name, _target_id(target, record))
             if held is not None:
                 found[record.ref.key] = Found(held[0].new_id, False)
         return found
@@ -154,7 +158,7 @@ class RegistryVersion(Kind):
             await _delete(target, name, number)
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
-        name, wanted = _name(record), _number(record)
+        name, wanted = target.model_name(_name(record)), _number(record)
         origin = await version_source.origin_at(target, record, ids, self.is_prompt)
         body: Doc = {"name": name, **origin.body(), "description": record.doc.get("description") or ""}
         if record.doc.get("run_link"):
@@ -172,14 +176,14 @@ class RegistryVersion(Kind):
         if made != wanted:
             await self._remove(target, name, [made])
             raise Rejected(f"the target has given number {wanted} of {name} away: the next one there is {made + 1}")
-        return record.ref.id, Open(wanted)
+        return f"{name}/{wanted}", Open(wanted)
 
     def _tags(self, target: Target, record: Record, ids: Ids) -> dict[str, str]:
         tags = mapped_tags(pairs(record.doc.get("tags")), ids)
         if RUNS_TAG in tags:
             tags = tags | {RUNS_TAG: references.mapped(tags[RUNS_TAG], ("", ""), ids)[0]}
         source_tags = version_source_tags(record, target.notes) if target.source_tags else {}
-        return tags | {SOURCE_VERSION: record.ref.id} | source_tags
+        return {SOURCE_VERSION: record.ref.id} | tags | source_tags
 
     async def _placeholder(self, target: Target, body: Doc, tags: dict[str, str]) -> int:
         """Take the next number, which the source has no version of; returns it."""
@@ -204,11 +208,11 @@ class RegistryVersion(Kind):
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """A version of this number is there: it must be the one that is meant."""
-        held = target.index.get(self.name, record.ref.id)
+        held = target.index.get(self.name, new_id)
         shown: Doc = codec.loads(held[1]) if held else {}
         if not made and not await self._is_same(target, record, shown, ids):
             raise Rejected(f"the target has another version of this number: its source is {shown.get('source')!r}")
-        name, number = _name(record), str(_number(record))
+        name, number = target.model_name(_name(record)), str(_number(record))
         described = record.doc.get("description") or ""
         if described and described != shown.get("description"):
             body = {"name": name, "version": number, "description": described}
@@ -236,7 +240,7 @@ class RegistryVersion(Kind):
         stage = record.doc.get("current_stage") or NO_STAGE
         if stage != state.stage:
             body = {
-                "name": _name(record),
+                "name": target.model_name(_name(record)),
                 "version": str(state.number),
                 "stage": stage,
                 "archive_existing_versions": False,
@@ -281,6 +285,10 @@ class VersionScan:
 
 def _name(record: Record) -> str:
     return record.ref.id.rpartition("/")[0]
+
+
+def _target_id(target: Target, record: Record) -> str:
+    return f"{target.model_name(_name(record))}/{_number(record)}"
 
 
 def _number(record: Record) -> int:

@@ -11,6 +11,7 @@ The update comes last, after points and files: a run that has its final status h
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from amigrate.artifacts.proxy import LIST as LIST_PROXY
 from amigrate.artifacts.walk import file_record, walk
 from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core import codec
-from amigrate.core.errors import ApiError, AuthError, Rejected, Uncarriable, Unresolved, Unsupported
+from amigrate.core.errors import ApiError, AuthError, NotFound, Rejected, Uncarriable, Unresolved, Unsupported
 from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Stage
 from amigrate.core.ports import Ids, Names, RowCall, Scan
 from amigrate.kinds import model_links, references
@@ -112,6 +113,14 @@ class Run(Kind):
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
         return RunScan(api, parents)
+
+    async def locate(self, api: Api, ids: Sequence[str]) -> list[Record]:
+        found = []
+        for run_id in ids:
+            with suppress(NotFound):
+                run = (await api.call(model_links.GET_RUN, params=[("run_id", run_id)]))["run"]
+                found.append(document.from_rest(run, Ref("experiment", str(run["info"]["experiment_id"]))))
+        return found
 
     async def rows(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         async for call in HistoryReader(api, batch).calls():

@@ -49,9 +49,10 @@ async def origin_at(target: Target, record: Record, ids: Ids, is_prompt: bool) -
         return Origin(source, run_id)
     if copied := OF_VERSION.match(source):
         other = f"{copied['name']}/{copied['number']}"
-        if ids.new_id("model_version", other) is None:
+        new = ids.new_id("model_version", other)
+        if new is None:
             raise Unresolved(f"it is a copy of version {other}, which is not at the target")
-        return Origin(source)
+        return Origin(f"models:/{new}")
     if logged := OF_MODEL.match(source):
         model_id = ids.new_id(references.LOGGED_MODEL, logged["model"]) or logged["model"]
         return Origin(f"models:/{model_id}{logged['rest'] or ''}", run_id, model_id)
@@ -89,3 +90,10 @@ def named(source: str, names: Names) -> str:
         owner = placed["owner"]
         return f"{names(references.kind_of(owner), owner)}/artifacts{placed['rest'] or ''}"
     return references.named(source, names)
+
+
+def needed(source: str) -> list[tuple[str, str]]:
+    """Kind and id of the run, the logged model or the version that a source names."""
+    if copied := OF_VERSION.match(source):
+        return [("registered_model", copied["name"])]
+    return [(references.kind_of(found), found) for found in references.ID.findall(source)]

@@ -22,6 +22,9 @@ class ServerSource:
     def scan(self, kind: str, parents: Sequence[Record]) -> Scan:
         return self._kinds[kind].scan(self._api, parents)
 
+    async def locate(self, kind: str, ids: Sequence[str]) -> list[Record]:
+        return await self._kinds[kind].locate(self._api, ids)
+
     def load(self, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
         return self._kinds[batch[0].ref.kind].load(self._api, batch)
 
