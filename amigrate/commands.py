@@ -59,7 +59,7 @@ from amigrate.stores import Store, holds_runs
 SHOWN_LOSSES = 100
 FOR_MODELS = ("experiment", "run", "artifact", "logged_model", "registered_model", "model_version")
 """What moves where registered models are asked for."""
-NEVER_CARRIED = "ids of experiments and runs, experiment creation and update times, artifact locations"
+NEVER_CARRIED = "ids of experiments, runs and logged models, creation and update times, artifact locations"
 
 
 @dataclass(slots=True)
