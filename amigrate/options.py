@@ -326,12 +326,20 @@ def _login(places: Sequence[Given]) -> Login | None:
     if way is Basic:
         return Basic(_first(places, "username", ""), _first(places, "password", ""))
     if way is Bearer:
-        return Bearer(_first(places, "token", ""))
+        return Bearer(_of_one_line(_first(places, "token", ""), "the token"))
     if way is TokenCommand:
         return TokenCommand(_first(places, "token_command", ""))
     if way is OAuth:
         return _oauth(places)
     return SigV4() if way is SigV4 else None
+
+
+def _of_one_line(text: str, what: str) -> str:
+    """What goes into a header. A file that it was read from often ends in a line break."""
+    text = text.strip()
+    if not text.isprintable():
+        raise UsageError(f"{what} holds a line break or another control character: give it as one line")
+    return text
 
 
 def _way(place: Given) -> type[Login] | None:

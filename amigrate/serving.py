@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -206,6 +207,8 @@ def _reason(errors: bytes, store: Store) -> str:
     said = [line for line in lines if line[:1].strip() and "Error" in line.partition(":")[0]] or lines or ["no reason"]
     password = urlsplit(store.uri).password
     text = said[-1]
+    if missing := re.search(r"No module named '(\w+)'", text):
+        text = f"its driver is not installed: pip install {missing[1]}"
     for secret in {password, unquote(password)} if password else ():
         text = text.replace(secret, "…")
     return text

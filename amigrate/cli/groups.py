@@ -149,7 +149,7 @@ class Common:
                     self.deleted,
                     exact,
                     None if models is None else p.patterns(models, "--models", exact=exact),
-                    p.kinds(self.objects, "--objects"),
+                    p.objects(self.objects),
                     p.kinds(self.skip_objects, "--skip-objects"),
                 ),
                 ImportOptions(writing is not None and writing.import_source_tags, rename, rename_model),

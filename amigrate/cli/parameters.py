@@ -188,3 +188,11 @@ def kinds(text: str, option: str) -> tuple[str, ...]:
     if unknown:
         raise UsageError(f"{option} does not know {', '.join(unknown)}; it knows {', '.join((*KNOWN, ALL))}")
     return given
+
+
+def objects(text: str) -> tuple[str, ...]:
+    """The kinds of `--objects`; none at all would move nothing."""
+    given = kinds(text, "--objects")
+    if not given:
+        raise UsageError("--objects is empty: name kinds, or leave it out")
+    return given

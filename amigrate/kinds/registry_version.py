@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from amigrate.client.api import V2, Api, Endpoint, Work
@@ -24,6 +24,7 @@ from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import text, texts, whole
 from amigrate.kinds import references, version_source
 from amigrate.kinds.base import PROVENANCE, Kind, Target, content_tags, pairs, tag_list
+from amigrate.kinds.limits import lost
 from amigrate.kinds.listing import pages
 from amigrate.kinds.registry import EXPERIMENTS_TAG, PROMPTS_ONLY, SET_TAG, TIMES, experiments_of, mapped_tags
 from amigrate.kinds.source_tags import version_source_tags
@@ -54,6 +55,7 @@ class Open:
     number: int
     stage: str = NO_STAGE
     """The stage that it has at the target."""
+    losses: list[Outcome] = field(default_factory=list)
 
 
 class RegistryVersion(Kind):
@@ -176,7 +178,11 @@ class RegistryVersion(Kind):
         if made != wanted:
             await self._remove(target, name, [made])
             raise Rejected(f"the target has given number {wanted} of {name} away: the next one there is {made + 1}")
-        return f"{name}/{wanted}", Open(wanted)
+        state = Open(wanted)
+        if origin.lacks:
+            reason = f"{origin.lacks} is not at the target, so its files cannot be found there"
+            state.losses.append(lost("source", "source", record.ref, reason))
+        return f"{name}/{wanted}", state
 
     def _tags(self, target: Target, record: Record, ids: Ids) -> dict[str, str]:
         tags = mapped_tags(pairs(record.doc.get("tags")), ids)
@@ -246,7 +252,8 @@ class RegistryVersion(Kind):
                 "archive_existing_versions": False,
             }
             await target.api.registry.call(STAGE, body)
-        return []
+        losses: list[Outcome] = state.losses
+        return losses
 
 
 _CONTENT = ("description", "current_stage", "run_id", "run_link", "source")

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from amigrate.client.api import V2, Endpoint
-from amigrate.core.errors import NotFound, Unresolved
+from amigrate.core.errors import NotFound, Uncarriable, Unresolved
 from amigrate.core.model import Doc, Record
 from amigrate.core.ports import Ids, Names
 from amigrate.kinds import references
@@ -23,6 +23,10 @@ OF_VERSION = re.compile(r"models:/+(?P<name>[^/@]+)/(?P<number>\d+)$")
 OF_MODEL = re.compile(r"models:/+(?P<model>m-[0-9a-f]{32})(?P<rest>/.*)?$")
 
 
+KEPT_ANYWHERE = ("s3", "gs", "dbfs", "wasb", "wasbs", "abfs", "abfss")
+"""Schemes that the server takes without looking for a run: whoever reads the version goes to the store itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a create call says of where a version comes from."""
@@ -30,6 +34,8 @@ class Origin:
     source: str
     run_id: str = ""
     model_id: str = ""
+    lacks: str = ""
+    """What it needs that is not at the target, where something is not."""
 
     def body(self) -> Doc:
         """As the endpoint takes it: what is empty is not sent."""
@@ -40,8 +46,8 @@ class Origin:
 async def origin_at(target: Target, record: Record, ids: Ids, is_prompt: bool) -> Origin:
     """The origin of a version in the target's terms.
 
-    Raises `Unresolved` where it is a copy of another version that is not at the target yet. What names a run or model
-    that did not come along stays as it is: the target may take it.
+    Raises `Unresolved` where it is a copy of another version that is not at the target yet, `Uncarriable` where the
+    target would take no origin at all.
     """
     source, old_run = str(record.doc.get("source") or ""), str(record.doc.get("run_id") or "")
     run_id = (ids.new_id("run", old_run) or old_run) if old_run else ""
@@ -54,14 +60,32 @@ async def origin_at(target: Target, record: Record, ids: Ids, is_prompt: bool) -
             raise Unresolved(f"it is a copy of version {other}, which is not at the target")
         return Origin(f"models:/{new}")
     if logged := OF_MODEL.match(source):
-        model_id = ids.new_id(references.LOGGED_MODEL, logged["model"]) or logged["model"]
+        model_id = ids.new_id(references.LOGGED_MODEL, logged["model"])
+        if model_id is None:
+            return _orphan(logged["model"], run_id, logged["model"])
         return Origin(f"models:/{model_id}{logged['rest'] or ''}", run_id, model_id)
     if placed := PLACE.match(source):
-        root = await _root(target, placed["owner"], ids)
-        if root is not None:
-            model_id = ids.new_id(references.LOGGED_MODEL, placed["owner"]) or ""
-            return Origin(f"{root}{placed['rest'] or ''}", run_id, model_id)
-    return Origin(references.mapped(source, ("", ""), ids)[0], run_id)
+        return await _placed(target, source, placed["owner"], placed["rest"] or "", run_id, ids)
+    text, complete = references.mapped(source, ("", ""), ids)
+    return Origin(text, run_id, lacks="" if complete else "the run that its source names")
+
+
+async def _placed(target: Target, source: str, owner: str, rest: str, run_id: str, ids: Ids) -> Origin:
+    """A version whose files lie below the artifacts of a run or a logged model."""
+    root = await _root(target, owner, ids)
+    if root is not None:
+        return Origin(f"{root}{rest}", run_id, ids.new_id(references.LOGGED_MODEL, owner) or "")
+    if source.partition(":")[0] in KEPT_ANYWHERE:
+        return Origin(source, run_id)
+    return _orphan(owner, run_id, rest.strip("/") or owner)
+
+
+def _orphan(owner: str, run_id: str, path: str) -> Origin:
+    """A version whose run or logged model is gone: `runs:/` is what the server takes of a run that it does not have."""
+    run_id = run_id if references.kind_of(owner) == references.LOGGED_MODEL else owner
+    if not run_id:
+        raise Uncarriable(f"its logged model {owner} is not at the target, and it names no run")
+    return Origin(f"runs:/{run_id}/{path}", run_id, lacks=f"{references.kind_of(owner).replace('_', ' ')} {owner}")
 
 
 async def _root(target: Target, old: str, ids: Ids) -> str | None:

@@ -15,8 +15,14 @@ from amigrate.core import codec
 from amigrate.core.model import Status
 from amigrate.engine.stats import Requests, Stats
 
-PARTS = {"param": "params", "tag": "tags", "metric": "metrics", "dataset-input": "dataset-inputs"}
-"""Parts of runs that may be lost alone, and what `--accept-loss` calls them."""
+PARTS = {
+    "param": "params",
+    "tag": "tags",
+    "metric": "metrics",
+    "dataset-input": "dataset-inputs",
+    "source": "sources",
+}
+"""Parts of runs, and of versions, that may be lost alone, and what `--accept-loss` calls them."""
 SHOWN = 20
 """Losses that the terminal shows; the report has them all."""
 

@@ -62,3 +62,22 @@ def test_unknown_kinds_are_refused(cli: Cli) -> None:
     assert done.returncode == 2
     assert "modells" in done.stderr
     assert "logged-models" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--objects", "--skip-objects"])
+def test_experiments_are_what_runs_belong_to(
+    option: str, source: MlflowServer, new_server: NewServer, cli: Cli
+) -> None:
+    """Without them, nothing that belongs to them; with them alone, nothing of it either."""
+    target = new_server()
+    told = copied(cli, source, target, option, "experiments", "--accept-loss", "sources")
+    assert told.get("runs", set()) == {"excluded"}
+    assert ("created" in told["experiments"]) == (option == "--objects")
+    assert ("created" in told.get("model-versions", set())) == (option == "--skip-objects")
+    assert ("created" in told.get("prompts", set())) == (option == "--skip-objects")
+
+
+def test_no_kind_at_all_is_a_mistake(cli: Cli) -> None:
+    done = cli("copy-all", "--source", "http://127.0.0.1:1", "--target", "http://127.0.0.1:2", "--objects", "")
+    assert done.returncode == 2
+    assert "--objects is empty" in done.stderr
