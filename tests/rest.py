@@ -54,10 +54,11 @@ class Rest:
         with self._send(requests.Request("GET", self._url(path), params=params)) as response:
             return _parse(response)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """POST a JSON object. A bare NaN makes MLflow drop the rest of the call in silence, so it is an error here."""
         data = json.dumps(body, allow_nan=False).encode()
-        request = requests.Request("POST", self._url(path), data=data, headers={"Content-Type": "application/json"})
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        request = requests.Request("POST", self._url(path), data=data, headers=sent)
         with self._send(request) as response:
             return _parse(response)
 

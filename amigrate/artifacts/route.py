@@ -5,7 +5,7 @@ from __future__ import annotations
 from amigrate.artifacts.disk import disk_folder
 from amigrate.artifacts.folder import Folder
 from amigrate.artifacts.proxy import ProxyFolder, proxy_path
-from amigrate.artifacts.through import ModelFolder, RunFolder
+from amigrate.artifacts.through import ModelFolder, RunFolder, TraceFolder
 from amigrate.client.api import Api
 
 
@@ -29,3 +29,12 @@ def model_folder_of(api: Api, location: str, model_id: str) -> Folder:
         return ProxyFolder(api, path, model_id=model_id)
     on_disk = disk_folder(location, api.store) if api.store else None
     return on_disk or ModelFolder(api, model_id, location)
+
+
+def trace_folder_of(api: Api, location: str, trace_id: str) -> Folder:
+    """The same for a trace, `location` being its tag `mlflow.artifactLocation`."""
+    path = proxy_path(location, api.uri)
+    if path is not None:
+        return ProxyFolder(api, path)
+    on_disk = disk_folder(location, api.store) if api.store else None
+    return on_disk or TraceFolder(api, trace_id, location)

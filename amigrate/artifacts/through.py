@@ -20,6 +20,7 @@ from amigrate.core.model import Body
 
 LIST = Endpoint("GET", f"{V2}/artifacts/list")
 UPLOAD = Endpoint("POST", f"{AJAX}/upload-artifact", Work.FILE)
+TRACE_FILE = Endpoint("GET", f"{AJAX}/get-trace-artifact")
 UPLOAD_LIMIT = 10 * 1024 * 1024
 
 
@@ -82,6 +83,28 @@ class ModelFolder:
             f"the target keeps this model's artifacts in a {self._store} and takes no files for it: start it with "
             "--serve-artifacts and make the experiment anew"
         )
+
+
+class TraceFolder:
+    """The spans of one trace, by way of its server: to be read only. Nothing lists its attachments."""
+
+    def __init__(self, api: Api, trace_id: str, location: str) -> None:
+        self._api = api
+        self._trace_id = trace_id
+        self._store = _store(location)
+
+    async def entries(self, path: str) -> list[Entry]:
+        answer = await self._api.call(TRACE_FILE, params=[("request_id", self._trace_id)])
+        return [Entry("traces.json", False, 0)] if answer and not path else []
+
+    def refusal(self, path: str) -> str:
+        return refusal(path)
+
+    def body(self, path: str, size: int | None) -> Body:
+        return self._api.file(TRACE_FILE.path, [("request_id", self._trace_id)])
+
+    async def put(self, path: str, body: Body) -> int:
+        raise Uncarriable(f"the target keeps this trace's files in a {self._store} and takes none for it")
 
 
 def _store(location: str) -> str:

@@ -136,6 +136,9 @@ class Shards:
         if unchanged and progress is Progress.FILLED:
             self.account([outcome(record, Status.PRESENT, new_id=task.new_id)])
             return True
+        if kind.batched and task.found.same and entry is None and kind.settled(record):
+            self.finish(task, anew=False)
+            return True
         task.known = carried and progress is Progress.WHOLE
         task.same = task.found.same and entry is None and kind.settled(record)
         return False

@@ -9,6 +9,7 @@ from amigrate.kinds.prompt import Prompt
 from amigrate.kinds.prompt_version import PromptVersion
 from amigrate.kinds.registered_model import RegisteredModel
 from amigrate.kinds.run import Run
+from amigrate.kinds.trace import Trace
 
 REGISTRY: dict[str, Kind] = {
     kind.name: kind
@@ -21,5 +22,6 @@ REGISTRY: dict[str, Kind] = {
         ModelVersion(),
         Prompt(),
         PromptVersion(),
+        Trace(),
     )
 }

@@ -64,6 +64,8 @@ class Target:
     """False once the server has turned out to lack dataset inputs."""
     refused_names: dict[tuple[str, str], str] = field(default_factory=dict)
     """Keys that the server does not take in any run, as (field of log-batch, key), with its reason."""
+    held_traces: dict[str, Doc] = field(default_factory=dict)
+    """Infos of traces that the target has, from the moment they were found until they are written."""
     fresh_names: set[str] = field(default_factory=set)
     """Registered models and prompts made in this session: they have no versions but ours."""
     last_version: dict[str, int] = field(default_factory=dict)

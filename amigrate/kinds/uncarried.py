@@ -117,14 +117,13 @@ def _groups(ids: Sequence[str]) -> list[list[str]]:
     return [list(ids[start : start + EXPERIMENTS_PER_CALL]) for start in range(0, len(ids), EXPERIMENTS_PER_CALL)]
 
 
-async def _traces(api: Api, ids: Sequence[str]) -> Counts:
-    """Traces, and what reviewers have made of them: queues and label schemas of the experiments that have any."""
+async def _reviewed(api: Api, ids: Sequence[str]) -> Counts:
+    """What reviewers have made of traces: queues and label schemas of the experiments that have any."""
     counts: Counts = Counter()
     reviewed: set[str] = set()
     for group in _groups(ids):
         places = [{"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": one}} for one in group]
         async for trace in _posted(api, TRACES, "traces", {"locations": places, "max_results": 500}):
-            counts["traces"] += 1
             place = trace.get("trace_location") or {}
             reviewed.add(str((place.get("mlflow_experiment") or {}).get("experiment_id") or ""))
     for experiment in sorted(reviewed - {""}):
@@ -160,7 +159,7 @@ async def _issues(api: Api, _: Sequence[str]) -> Counts:
 
 _REVIEW = ("review-queues", "label-schemas")
 CENSUS = (
-    Census(("traces", *_REVIEW), _traces),
+    Census(_REVIEW, _reviewed),
     Census(("evaluation-datasets",), _datasets, whole=True),
     Census(("scorers",), _scorers, whole=True),
     Census(("issues",), _issues, whole=True),

@@ -21,6 +21,7 @@ PARTS = {
     "metric": "metrics",
     "dataset-input": "dataset-inputs",
     "source": "sources",
+    "assessment": "assessments",
 }
 """Parts of runs, and of versions, that may be lost alone, and what `--accept-loss` calls them."""
 SHOWN = 20
