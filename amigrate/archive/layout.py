@@ -10,6 +10,7 @@
           runs/<run id>/run.json            everything of the run but its files; written after its files
           runs/<run id>/artifacts/<path>    its files
           logged_models/<id>/logged_model.json, artifacts/<path>
+          traces/<id>/trace.json, artifacts/<path>
       models/<name>/model.json              a registered model with its versions
       prompts/<name>/prompt.json            a prompt with its versions
       .amigrate/                            journals; safe to delete when nothing is to be continued

@@ -71,8 +71,12 @@ class ArchiveSource:
             self.homes = experiment_folders(root)
         except ArchiveError as error:
             raise NotAnArchive(str(error)) from error
-        is_whole = (root / MANIFEST).is_file() and not (root / MANIFEST).is_symlink()
-        if not is_whole and not any(is_there(home / DOCUMENT) for home in self.homes):
+        has_others = any(
+            is_folder(root / shape.folder)
+            for shape in shapes.values()
+            if not shape.parent and shape.folder != EXPERIMENTS
+        )
+        if not has_others and not any(is_there(home / DOCUMENT) for home in self.homes):
             raise NotAnArchive(
                 f"{root} holds no archive: no {DOCUMENT} in it, in its folders, or in {EXPERIMENTS}/"
                 " (symbolic links are not followed)"

@@ -12,6 +12,7 @@ from amigrate.kinds import REGISTRY
 from tests.comparison import differences, snapshot
 from tests.conftest import Cli, NewServer
 from tests.contract.test_kinds import name_of
+from tests.fakes.fault_proxy import FaultProxy
 from tests.kinds import sample
 from tests.rest import Rest
 from tests.servers import MlflowServer
@@ -70,3 +71,16 @@ def test_kills_while_every_kind_moves(new_server: NewServer, cli: Cli, campaign:
     assert kills >= 3
     same(source, copied)
     same(source, imported)
+
+
+def test_every_kind_between_two_bad_networks(new_server: NewServer, cli: Cli) -> None:
+    """Answers lost after their effect, resets, 503, cut bodies: exact, and nothing twice."""
+    source, target = new_server(), new_server()
+    with Rest(source.uri) as rest:
+        for kind, name in names():
+            sample(kind).seed(rest, name)
+    with FaultProxy(source.uri, seed=3) as reading, FaultProxy(target.uri, seed=4) as writing:
+        done = cli("copy-all", "--source", reading.uri, "--target", writing.uri, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert sum(writing.faults.values()) > 10
+    same(source, target)

@@ -55,7 +55,7 @@ def held(rest: Rest, name: str) -> Any:
     listed = [*rest.pages("model-versions/search", "model_versions", {"filter": f"name = '{name}'"}, method="GET")]
     return {
         "description": model.get("description"),
-        "tags": model.get("tags"),
+        "tags": [tag for tag in model["tags"] if not tag["key"].startswith("amigrate.")],
         "aliases": sorted((one["alias"], one["version"]) for one in model["aliases"]),
         "versions": sorted(
             (
