@@ -13,7 +13,7 @@ from typing import Any
 from amigrate.core import codec
 from amigrate.core.model import Doc, Record, Ref
 from amigrate.core.ports import Ids, Names
-from amigrate.core.typed import identity, items, mapping
+from amigrate.core.typed import identity, items, mapping, text
 
 LOCATION = "mlflow.artifactLocation"
 SPANS_LOCATION = "mlflow.trace.spansLocation"
@@ -277,6 +277,7 @@ def decode(document: Doc, ref_id: str, parent: Ref | None) -> Record:
     """The record of a `trace.json`. Raises `ValueError`."""
     given = mapping(document.get("mlflow"), "mlflow")
     info = mapping(given.get("trace_info"), "trace_info")
+    text(info.get("request_time"), "trace_info.request_time")
     own = identity(info.get("trace_id"), "trace_id") or ref_id
     for one in items(info.get("assessments"), "assessments"):
         identity(mapping(one, "an assessment").get("assessment_id"), "assessment_id")

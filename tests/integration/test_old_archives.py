@@ -289,10 +289,11 @@ def test_other_kinds_are_counted_once(target: MlflowServer, cli: Cli, tmp_path: 
     """The folder is the archive and its one experiment at once."""
     era = GENERATIONS[-1]
     write(tmp_path / "experiment.json", experiment(era, [], []))
-    for trace in ("tr-1", "tr-2"):
-        write(tmp_path / "traces" / trace / "trace.json", document(era, None, {"trace_id": trace}))
+    for name in ("one", "two"):
+        write(tmp_path / "evaluation_datasets" / name / "evaluation_dataset.json", document(era, None, {}))
+    write(tmp_path / "traces" / "tr-1" / "trace.json", document(era, None, {"trace_info": {"request_time": 1}}))
     told = imported(cli, target, tmp_path, "--experiment-name", "models", command="import-experiment")
-    assert [(loss["kind"], loss["count"]) for loss in told["losses"]] == [("traces", 2)]
+    assert [(loss["kind"], loss["count"]) for loss in told["losses"]] == [("evaluation-datasets", 2), ("trace", 1)]
 
 
 @pytest.mark.parametrize("era", GENERATIONS, ids=lambda era: era.name)
