@@ -1,0 +1,94 @@
+"""Traces in bulk, and traces of older servers."""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from tests.conftest import Cli, NewServer
+from tests.environments import python_of
+from tests.fakes.fault_proxy import FaultProxy
+from tests.kinds.trace import info, span
+from tests.rest import Rest
+from tests.workspace import BASE, ScaleName
+
+pytestmark = pytest.mark.timeout(3600)
+
+IS_FULL = os.environ.get("AMIGRATE_CAMPAIGN") == "full"
+TRACES = {"small": 250, "full": 1000}
+SPANS = 20
+CURRENT = "the current one"
+QUIET: dict[str, Any] = {"lost_answers": 0, "resets": 0, "unavailable": 0, "cut_bodies": 0}
+
+
+def spans_of(number: int) -> list[dict[str, Any]]:
+    own = f"tr-{number:032x}"
+    told = [span(own, 0, "0") | {"span_id": b64encode(bytes([*bytes(6), 1, one])).decode()} for one in range(SPANS)]
+    return [{**one, "name": f"span {number} {at}"} for at, one in enumerate(told)]
+
+
+def test_many_traces_in_few_requests(new_server: NewServer, cli: Cli, campaign: ScaleName) -> None:
+    """1 000 traces of 20 spans: fewer than 60 requests read their spans, fewer than 20 write them."""
+    source, target = new_server(), new_server()
+    count = TRACES[campaign]
+    with Rest(source.uri) as rest:
+        for start in range(1, count + 1, 50):
+            spans = [one for number in range(start, start + 50) for one in spans_of(number)]
+            body = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+            rest.post("/v1/traces", body, headers={"x-mlflow-experiment-id": "0"})
+    with FaultProxy(source.uri, seed=1, **QUIET) as reading, FaultProxy(target.uri, seed=1, **QUIET) as writing:
+        done = cli("copy-all", "--source", reading.uri, "--target", writing.uri, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert json.loads(done.stdout)["objects"]["traces"] == {"created": count}
+        read = reading.requests["GET", "/api/3.0/mlflow/traces/batchGet"]
+        written = writing.requests["POST", "/v1/traces"]
+    assert 1 <= read < 60 * count / 1000
+    assert 1 <= written < 20 * count / 1000
+    with Rest(source.uri) as old, Rest(target.uri) as new:
+        for number in (1, count // 2, count):
+            query = {"request_id": f"tr-{number:032x}"}
+            pages = [one.get("/ajax-api/2.0/mlflow/get-trace-artifact", query) for one in (old, new)]
+            assert len(pages[0]["spans"]) == SPANS
+            assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("version", ["2.22.5", "3.4.0", CURRENT] if IS_FULL else [CURRENT])
+def test_traces_whose_spans_lie_in_files(version: str, new_server: NewServer, cli: Cli) -> None:
+    """As they do on older servers: their ids, times, tags, metadata and spans."""
+    old = {} if version == CURRENT else {"python": python_of(version)}
+    source, target = new_server(**old), new_server()
+    spans = json.dumps({"spans": [{"name": "old", "attributes": {"mlflow.experimentId": '"0"'}}]}).encode()
+    with Rest(source.uri) as rest:
+        run_id = rest.post("runs/create", {"experiment_id": "0", "start_time": BASE})["run"]["info"]["run_id"]
+        if version.startswith("2."):
+            pairs = {
+                "request_metadata": [{"key": "mlflow.sourceRun", "value": run_id}],
+                "tags": [{"key": "team", "value": "x"}],
+            }
+            body = {"experiment_id": "0", "timestamp_ms": BASE, **pairs}
+            made = rest.post("traces", body)["trace_info"]
+            own = made["request_id"]
+            end = {"request_id": own, "timestamp_ms": BASE + 1234, "status": "OK"}
+            rest.patch(f"traces/{own}", end)
+            place = next(tag["value"] for tag in made["tags"] if tag["key"] == "mlflow.artifactLocation")
+        else:
+            own = f"tr-{1:032x}"
+            told = info(own, "0", run_id) | {"assessments": []}
+            made = rest.post("/api/3.0/mlflow/traces", {"trace": {"trace_info": told}})["trace"]["trace_info"]
+            place = made["tags"]["mlflow.artifactLocation"]
+        rest.upload(place, "traces.json", spans)
+    done = cli("copy-all", "--source", source.uri, "--target", target.uri, "--json")
+    assert json.loads(done.stdout)["objects"]["traces"] == {"created": 1}, done.stdout
+    with Rest(target.uri) as rest:
+        found = rest.get(f"/api/3.0/mlflow/traces/{own}")["trace"]["trace_info"]
+        kept = rest.get("/ajax-api/2.0/mlflow/get-trace-artifact", {"request_id": own})
+        (run,) = rest.pages("runs/search", "runs", {"experiment_ids": ["0"]})
+    assert found["request_time"] == "2017-07-14T02:40:00" + ("Z" if version.startswith("2.") else ".123Z")
+    assert found["execution_duration"] == "1.234s"
+    assert found["tags"]["team"]
+    assert found["trace_metadata"]["mlflow.sourceRun"] == run["info"]["run_id"] != run_id
+    assert kept["spans"][0]["name"] == "old"
