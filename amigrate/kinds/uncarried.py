@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from amigrate.client.api import V3, Api, Endpoint
-from amigrate.core.errors import ApiError, NotFound, Transient, Unsupported
+from amigrate.core.errors import ApiError, NotFound, Rejected, Transient, Unsupported
 from amigrate.core.model import Doc, Outcome, Record, Ref, Status
 
 REASON = "amigrate does not carry this kind yet"
@@ -148,9 +148,13 @@ async def _datasets(api: Api, _: Sequence[str]) -> Counts:
     return Counter({"evaluation-datasets": await _number(_posted(api, DATASETS, "datasets", body))})
 
 
-async def _scorers(api: Api, _: Sequence[str]) -> Counts:
-    answer = await api.call(SCORERS)
-    return Counter({"scorers": len(answer.get("scorers") or [])})
+async def _scorers(api: Api, ids: Sequence[str]) -> Counts:
+    """Of all experiments at once; 3.4.0 only tells of one at a time."""
+    try:
+        answers = [await api.call(SCORERS)]
+    except Rejected:
+        answers = [await api.call(SCORERS, params=[("experiment_id", one)]) for one in ids]
+    return Counter({"scorers": sum(len(answer.get("scorers") or []) for answer in answers)})
 
 
 async def _issues(api: Api, _: Sequence[str]) -> Counts:

@@ -297,6 +297,14 @@ def test_settings_that_make_no_sense(discreet: Cli, server: MlflowServer, elsewh
         assert name in done.stderr
 
 
+def test_a_token_of_several_lines(discreet: Cli, server: MlflowServer) -> None:
+    """A file often ends in a line break, and that is no part of the token; one inside of it is a mistake."""
+    assert discreet("ping", server.uri, MLFLOW_TRACKING_TOKEN=f"{TOKEN}\n").returncode == 0
+    done = discreet("ping", server.uri, MLFLOW_TRACKING_TOKEN=f"{TOKEN}\n{TOKEN}")
+    assert done.returncode == 2
+    assert "the token holds a line break" in done.stderr
+
+
 def test_a_workspace_is_only_named_when_asked_for(server: MlflowServer, discreet: Cli) -> None:
     with Gateway(server.uri) as gateway:
         answers(discreet, gateway.uri)
