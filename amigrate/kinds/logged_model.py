@@ -49,7 +49,8 @@ class Open:
 
     new_id: str
     folder: Folder
-    losses: list[Outcome] = field(default_factory=list)
+    waiting: list[Doc] = field(default_factory=list)
+    """Points of runs that are not at the target."""
 
 
 class LoggedModel(Kind):
@@ -185,7 +186,7 @@ class LoggedModel(Kind):
         return size
 
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
-        losses = await write_metrics(target, record.ref, state.new_id, metrics_of(record), ids)
+        losses, state.waiting = await write_metrics(target, record.ref, state.new_id, metrics_of(record), ids)
         status = info_of(record).get("status")
         if status in FINAL:
             await target.api.call(_patch(state.new_id), {"model_id": state.new_id, "status": status})
@@ -195,13 +196,17 @@ class LoggedModel(Kind):
         if state is None:
             return []
         versions = tags_of(record).get(VERSIONS_TAG)
-        work = [Deferred(Stage.REFERENCES, {VERSIONS_TAG: versions})] if versions else []
+        doc = {"tags": {VERSIONS_TAG: versions} if versions else {}, "metrics": state.waiting}
+        work = [Deferred(Stage.REFERENCES, doc)] if any(doc.values()) else []
         return [*work, *([Deferred(Stage.DELETIONS, {})] if is_deleted(record) else [])]
 
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
         if what.stage is Stage.REFERENCES:
-            await target.api.call(_tags_of(new_id), {"model_id": new_id, "tags": tag_list(what.doc)})
-            return True
+            _, waiting = await write_metrics(target, record.ref, new_id, what.doc["metrics"], ids)
+            if what.doc["tags"]:
+                body = {"model_id": new_id, "tags": tag_list(what.doc["tags"])}
+                await target.api.call(_tags_of(new_id), body)
+            return not waiting
         with suppress(NotFound):  # An answer of ours got lost, or it was deleted before.
             await target.api.call(Endpoint("DELETE", _path(new_id), Work.WRITE))
         return True

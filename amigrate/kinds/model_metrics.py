@@ -20,24 +20,28 @@ from amigrate.kinds.log_batch import BATCH, ENTITIES
 from amigrate.kinds.series import chunks
 
 
-async def write_metrics(target: Target, model: Ref, new_id: str, metrics: Sequence[Doc], ids: Ids) -> list[Outcome]:
-    """Give a model its metrics. Returns what could not be given."""
+async def write_metrics(
+    target: Target, model: Ref, new_id: str, metrics: Sequence[Doc], ids: Ids
+) -> tuple[list[Outcome], list[Doc]]:
+    """Give a model its metrics. Returns what could not be given, and those points whose run is not at the target."""
     losses: list[Outcome] = []
+    waiting: list[Doc] = []
     if metrics and not await target.is_sql():
         reason = "a file store would keep the points of its runs twice"
-        return [lost("metric", key, model, reason) for key in sorted({one["key"] for one in metrics})]
+        return [lost("metric", key, model, reason) for key in sorted({one["key"] for one in metrics})], []
     for old, points in _by_run(metrics).items():
         run_id = ids.new_id("run", old)
         if run_id is None:
             reason = f"run {old}, which measured it, is not at the target"
             keys = sorted({one["key"] for one in points})
             losses += [Outcome(Ref("metric", f"{key} by {old}", model), Status.EXCLUDED, reason=reason) for key in keys]
+            waiting += points
             continue
         sent = await _as_sent(target, run_id, new_id, points)
         for start in range(0, len(sent), ENTITIES):
             body = {"run_id": run_id, "metrics": sent[start : start + ENTITIES]}
             await even_if_deleted(target, run_id, lambda body=body: target.api.call(BATCH, body))  # type: ignore[misc]
-    return losses
+    return losses, waiting
 
 
 def _by_run(metrics: Iterable[Doc]) -> dict[str, list[Doc]]:
