@@ -47,6 +47,8 @@ class Open:
     folder: Folder | None = None
     """Known once the trace was started."""
     losses: list[Outcome] = field(default_factory=list)
+    resolved: bool = True
+    """False where it names a run or a logged model that is not at the target."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -160,6 +162,7 @@ class Trace(Kind):
         if state.as_file:
             spans = document.mapped_spans(record, state.experiment)
             await folder.put(SPANS_FILE, references.body_of(document.as_artifact(spans)))
+        state.resolved = document.is_resolved(info_of(record), ids)
         losses: list[Outcome] = state.losses
         return losses
 
@@ -173,12 +176,10 @@ class Trace(Kind):
     async def _start(self, target: Target, record: Record, state: Open, ids: Ids) -> Folder:
         await target.wake(state.experiment)
         info = document.mapped_info(record, state.experiment, ids)
-        there = {one["assessment_id"] for one in (state.held or {}).get("assessments") or []}
-        known = {one["assessment_id"] for one in info["assessments"]}
-        late = [
-            one for one in info["assessments"] if one.get("overrides") in known and one["assessment_id"] not in there
-        ]
-        info["assessments"] = [one for one in info["assessments"] if one not in late]
+        assessments = info["assessments"]
+        lacking = document.lacking_assessments(assessments, (state.held or {}).get("assessments") or [])
+        late = [one for one in lacking if one.get("overrides") in {one["assessment_id"] for one in assessments}]
+        info["assessments"] = [one for one in lacking if one not in late]
         answer = await target.api.call(START, {"trace": {"trace_info": info}})
         for one in late:
             await _assess(target, record, one)
@@ -189,16 +190,28 @@ class Trace(Kind):
         return folder
 
     def deferred(self, target: Target, record: Record, state: Any) -> list[Deferred]:
-        prompts = document.linked_prompts(record) if state is not None else []
-        return [Deferred(Stage.REFERENCES, {"prompts": prompts})] if prompts else []
+        if state is None:
+            return []
+        doc: Doc = {"prompts": document.linked_prompts(record)}
+        if not state.resolved:
+            doc["info"] = info_of(record)
+        return [Deferred(Stage.REFERENCES, doc)] if any(doc.values()) else []
 
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
         """Prompts keep their names and numbers; the server takes no link to one that it does not have."""
-        there = [one for one in what.doc["prompts"] if ids.new_id("prompt_version", f"{one['name']}/{one['version']}")]
+        wanted, info = what.doc["prompts"], what.doc.get("info")
+        there = [one for one in wanted if ids.new_id("prompt_version", f"{one['name']}/{one['version']}")]
         if there:
-            body = {"trace_id": new_id, "prompt_versions": there}
-            await target.api.call(LINK_PROMPTS, body)
-        return len(there) == len(what.doc["prompts"])
+            await target.api.call(LINK_PROMPTS, {"trace_id": new_id, "prompt_versions": there})
+        resolved = info is None or document.is_resolved(info, ids)
+        if info is not None and resolved:
+            whole = Record(record.ref, {"info": info})
+            told = document.mapped_info(whole, _experiment(whole, ids), ids)
+            await target.api.call(START, {"trace": {"trace_info": {**told, "assessments": []}}})
+            for old, new in zip(info.get("assessments") or [], told["assessments"], strict=True):
+                if old != new:
+                    await _update(target, record, new)
+        return resolved and len(there) == len(wanted)
 
 
 def _folder(api: Api, info: Doc, trace_id: str) -> Folder | None:
@@ -227,6 +240,13 @@ async def _assess(target: Target, record: Record, assessment: Doc) -> None:
 
     create = Endpoint("POST", path, Work.WRITE, resend=False)
     await target.api.call(create, {"assessment": assessment}, recover=recover)
+
+
+async def _update(target: Target, record: Record, assessment: Doc) -> None:
+    """Give an assessment its metadata again; writing it whole would make it valid."""
+    path = f"{V3}/traces/{record.ref.id}/assessments/{assessment['assessment_id']}"
+    body = {"assessment": {"metadata": assessment["metadata"]}, "update_mask": "metadata"}
+    await target.api.call(Endpoint("PATCH", path, Work.WRITE), body)
 
 
 def _note_validity(record: Record, state: Open) -> None:

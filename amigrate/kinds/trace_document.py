@@ -94,6 +94,29 @@ def mapped_info(record: Record, experiment: str, ids: Ids) -> Doc:
     return info
 
 
+def lacking_assessments(wanted: list[Doc], held: list[Doc]) -> list[Doc]:
+    """Those that a server does not have as they are wanted.
+
+    Whatever is written again becomes valid, so those that are there and overridden stay as they are.
+    """
+    there = {str(one["assessment_id"]): codec.digest(_assessment(one)) for one in held}
+    return [
+        one
+        for one in wanted
+        if one["assessment_id"] not in there
+        or (one.get("valid") is not False and there[one["assessment_id"]] != codec.digest(_assessment(one)))
+    ]
+
+
+def is_resolved(info: Doc, ids: Ids) -> bool:
+    """Whether every run and logged model that a trace names is at the target."""
+    all_metadata = [info.get("trace_metadata") or {}]
+    all_metadata += [one.get("metadata") or {} for one in info.get("assessments") or []]
+    named = [("run", metadata[key]) for metadata in all_metadata for key in RUN_KEYS if metadata.get(key)]
+    named += [("logged_model", metadata[MODEL_KEY]) for metadata in all_metadata if metadata.get(MODEL_KEY)]
+    return all(ids.new_id(kind, str(own)) is not None for kind, own in named)
+
+
 def _mapped(metadata: Doc, ids: Ids) -> Doc:
     told = dict(metadata)
     for key in RUN_KEYS:

@@ -12,7 +12,8 @@ import pytest
 from tests.conftest import Cli, NewServer
 from tests.environments import python_of
 from tests.fakes.fault_proxy import FaultProxy
-from tests.kinds.trace import info, span
+from tests.kinds import experiment_of, run_of, sample
+from tests.kinds.trace import info, span, trace_ids
 from tests.rest import Rest
 from tests.workspace import BASE, ScaleName
 
@@ -92,3 +93,30 @@ def test_traces_whose_spans_lie_in_files(version: str, new_server: NewServer, cl
     assert found["tags"]["team"]
     assert found["trace_metadata"]["mlflow.sourceRun"] == run["info"]["run_id"] != run_id
     assert kept["spans"][0]["name"] == "old"
+
+
+def test_links_come_when_what_they_name_does(new_server: NewServer, cli: Cli) -> None:
+    """A trace of a deleted run names the new run as soon as that arrives; its assessments stay as they are."""
+    source, target = new_server(), new_server()
+    with Rest(source.uri) as rest:
+        sample("trace").seed(rest, "traces")
+        run_id = run_of(rest, "traces")["run_id"]
+        rest.post("runs/delete", {"run_id": run_id})
+        before = [rest.get(f"/api/3.0/mlflow/traces/{own}")["trace"]["trace_info"] for own in trace_ids("traces")]
+    for more in ((), ("--deleted",), ("--deleted",)):
+        done = cli("copy-all", "--source", source.uri, "--target", target.uri, *more)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with Rest(target.uri) as rest:
+        (run,) = rest.pages(
+            "runs/search", "runs", {"experiment_ids": [experiment_of(rest, "traces")], "run_view_type": "DELETED_ONLY"}
+        )
+        after = [rest.get(f"/api/3.0/mlflow/traces/{own}")["trace"]["trace_info"] for own in trace_ids("traces")]
+    for old, new in zip(before, after, strict=True):
+        assert new["trace_metadata"]["mlflow.sourceRun"] == run["info"]["run_id"]
+        assert new["request_time"] == old["request_time"]
+        assert new["execution_duration"] == old["execution_duration"]
+        assert new["state"] == old["state"]
+        told = json.loads(json.dumps(new["assessments"]).replace(run["info"]["run_id"], run_id))
+        for one in (*told, *old["assessments"]):
+            one.pop("last_update_time")  # A change of its metadata is one, to the server.
+        assert sorted(told, key=str) == sorted(old["assessments"], key=str)

@@ -75,7 +75,10 @@ def info(trace_id: str, home: str, run_id: str) -> dict[str, Any]:
         "state": "ERROR",
         "trace_metadata": {"mlflow.sourceRun": run_id, "mlflow.user": "ada"},
         "tags": {"mlflow.traceName": "a trace", "team": "x / ü"},
-        "assessments": [assessment(trace_id, "a-1", True), assessment(trace_id, "a-2", {"b": [1]})],
+        "assessments": [
+            assessment(trace_id, "a-1", True),
+            assessment(trace_id, "a-2", {"b": [1]}) | {"metadata": {"mlflow.assessment.sourceRunId": run_id}},
+        ],
     }
 
 
