@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from amigrate.archive.checksum import with_blank
 from amigrate.core.model import Doc
 
 EXPORT_FILE_VERSION = "2"
@@ -86,7 +87,7 @@ def experiments_index(system: Doc, tallies: Iterable[Tally], seconds: float, opt
             "failed_runs": failed,
         },
     }
-    return {"system": system, "info": info, "mlflow": {"experiments": entries}}
+    return {"system": system, "info": with_blank(info), "mlflow": {"experiments": entries}}
 
 
 def manifest(system: Doc, index: Doc, options: Doc, listed: Mapping[str, Collection[str]]) -> Doc:
@@ -97,6 +98,6 @@ def manifest(system: Doc, index: Doc, options: Doc, listed: Mapping[str, Collect
     status = index["info"]["status"]
     return {
         "system": system,
-        "info": {"options": options, "status": {"duration": status["duration"], "experiments": status}},
+        "info": with_blank({"options": options, "status": {"duration": status["duration"], "experiments": status}}),
         "mlflow": {folder: sorted(ids) for folder, ids in sorted(listed.items())},
     }

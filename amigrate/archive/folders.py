@@ -10,8 +10,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from amigrate.archive.layout import DOCUMENT, EXPERIMENTS
-from amigrate.core.errors import AmigrateError, ArchiveError, Uncarriable
+from amigrate.archive.layout import DOCUMENT, EXPERIMENTS, GOES_ON
+from amigrate.core.errors import AmigrateError, ArchiveError, Missing, Uncarriable
 
 RUN = "run.json"
 RUNS = "runs"
@@ -61,6 +61,15 @@ def entries(folder: Path) -> list[Path]:
         raise ArchiveError(f"{folder} cannot be read: {error.strerror or error}") from error
 
 
+def object_folders(home: Path, document: str) -> Iterator[Path]:
+    """The folders below one that hold such a document; a long name is several folders, one in another."""
+    for one in entries(home):
+        if is_there(one / document):
+            yield one
+        elif one.name.endswith(GOES_ON) and is_folder(one):
+            yield from object_folders(one, document)
+
+
 def is_folder(path: Path) -> bool:
     """True for a folder, false for a link to one."""
     return stat.S_ISDIR(_mode(path))
@@ -93,7 +102,7 @@ def barred(root: Path, path: Path) -> AmigrateError | None:
             if stat.S_ISLNK(mode):
                 return LINK
     except (FileNotFoundError, NotADirectoryError):
-        return ArchiveError(f"{path} is missing")
+        return Missing(f"{path} is missing")
     except (OSError, ValueError) as error:  # A name that no file can have is a ValueError.
         return ArchiveError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
     return None if stat.S_ISREG(mode) else SPECIAL

@@ -10,20 +10,38 @@
           runs/<run id>/run.json            everything of the run but its files; written after its files
           runs/<run id>/artifacts/<path>    its files
           logged_models/<id>/logged_model.json, artifacts/<path>
+          issues/<id>/issue.json
           traces/<id>/trace.json, artifacts/<path>
+          trace_links/<run id>/trace_link.json
+          label_schemas/<id>/label_schema.json
+          review_queues/<id>/review_queue.json
+          scorers/<id>/scorer.json          a scorer with its versions
       models/<name>/model.json              a registered model with its versions
       prompts/<name>/prompt.json            a prompt with its versions
+      evaluation_datasets/<id>/evaluation_dataset.json, records.jsonl
+      webhooks/<id>/webhook.json            a webhook, without its secret
+      mcp_servers/<name>/mcp_server.json    an MCP server with its versions
+      users/<name>/user.json                a user with his roles and permissions, without a password
+      roles/<id>/role.json                  a role with its permissions
+      gateway/secrets/<id>/secret.json      what is known of a secret of the AI gateway, never the secret
+      gateway/model_definitions/<id>/model_definition.json, gateway/endpoints/<id>/endpoint.json,
+      gateway/bindings/<ids>/binding.json, gateway/guardrails/<id>/guardrail.json, gateway/budgets/<id>/budget.json
       .amigrate/                            journals; safe to delete when nothing is to be continued
+    DIR/                                    export-all --workspaces: see `archive.spaces`
+      workspaces/<name>/                    = DIR of export-all
     DIR/                                    export-experiments: experiments.json and <experiment id>/ lie in DIR itself
 
 Every document is one JSON object, `{"system": …, "info": …, "mlflow": …}`, indented by two, UTF-8, as
 mlflow-export-import writes it ("export_file_version" 2). Non-finite numbers are the strings "NaN", "Infinity" and
 "-Infinity", unless `--bare-nan` asked for the bare words. A document under its final name is whole: it is written
-beside it first (`*.part`) and renamed.
+beside it first (`*.part`) and renamed. `info.sha256` is its checksum of itself: see `archive.checksum`.
 
 `info` of a run lists `artifacts` (path, size in bytes, sha256) and `series` (for each key the number of points and
 timestamp and step of the latest). `metrics` comes last in `run.json`, one point on a line, so that a million points
 are read and written line by line.
+
+`records.jsonl` holds one record of an evaluation dataset on each line; `info` of the dataset has their number and the
+file's sha256. There, and only there, NaN and the infinities are bare: a record may hold the texts too.
 
 Names on disk are the ids and paths themselves. Escaped as `%XX` are only: the names `.` and `..`, control
 characters, `/` inside a name, names over 200 bytes (cut into `<part>%+/<part>`), and a `%` that two hexadecimal digits
@@ -49,10 +67,14 @@ EXPERIMENT = "experiment"
 EXPERIMENTS = "experiments"
 INDEX = "experiments.json"
 DOCUMENT = "experiment.json"
+WORKSPACES = "workspaces"
+WORKSPACE = "workspace.json"
 
 _SPECIAL = re.compile(r"[\x00-\x1f\x7f/]|%(?=[0-9A-Fa-f]{2}|\+)")
 _ESCAPED = re.compile(r"%([0-9A-Fa-f]{2})")
 _LONGEST = 200
+GOES_ON = "%+"
+"""How a part of a long name ends that goes on in the next folder."""
 NOTHING = "%+"
 """The empty name: no other one can look so."""
 
@@ -62,12 +84,12 @@ def escape(name: str) -> str:
     if name in ("", ".", ".."):
         return NOTHING if name == "" else name.replace(".", "%2E")
     safe = _SPECIAL.sub(lambda match: quote(match[0], safe=""), name)
-    return "%+/".join(_pieces(safe))
+    return f"{GOES_ON}/".join(_pieces(safe))
 
 
 def unescape(path: str) -> str:
     """The name that `escape` made a path of."""
-    joined = path.replace("%+/", "")
+    joined = path.replace(f"{GOES_ON}/", "")
     return "" if joined == NOTHING else _ESCAPED.sub(lambda match: unquote(match[0]), joined)
 
 
@@ -105,6 +127,10 @@ class Layout:
     def document(self, ref: Ref) -> Path:
         """The file of an object's document."""
         return self.folder(ref) / self._shapes[ref.kind].document
+
+    def lines(self, parent: Ref, kind: str) -> Path:
+        """The file that holds those children of an object that have a line each."""
+        return self.folder(parent) / self._shapes[kind].lines
 
     def file(self, owner: Ref, path: str, kind: str = "artifact") -> Path:
         """The file that holds one file of an object; `path` is split at `/`."""

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from shutil import rmtree
 
-from amigrate.archive import envelope
+from amigrate.archive import checksum, envelope, indexes
 from amigrate.archive.document import HEAD_END, METRICS_LINE
+from amigrate.archive.entries import Entries
 from amigrate.archive.layout import EXPERIMENT, INDEX, MANIFEST, PART, PRIVATE, Layout
+from amigrate.archive.lines import LineFile
 from amigrate.archive.spool import Spool
+from amigrate.archive.writing import on_disk, write
 from amigrate.core import codec
-from amigrate.core.errors import AmigrateError, DiskError
-from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Rows, Status
-from amigrate.core.ports import Ids, Shape
+from amigrate.core.errors import AmigrateError, Uncarriable
+from amigrate.core.model import Body, Deferred, Doc, Foreseen, Found, Outcome, Record, Ref, Rows, Status
+from amigrate.core.ports import Children, Ids, Shape
 
-T = TypeVar("T")
 SPOOLED = 16 * 1024 * 1024
 """Bytes of points that all open runs together may hold in memory."""
 IN_THREAD = 1024 * 1024
 """Documents with more points than this many bytes are written in a thread."""
+
 ARRIVED = (Status.CREATED, Status.UPDATED, Status.PRESENT)
 
 
@@ -38,6 +41,8 @@ class Open:
 class ArchiveSink:
     """See `core.ports.Sink`."""
 
+    local = True
+
     def __init__(
         self, layout: Layout, shapes: Mapping[str, Shape], origin: envelope.Origin, *, bare_nan: bool = False
     ) -> None:
@@ -51,39 +56,66 @@ class ArchiveSink:
         self._tallies: dict[str, envelope.Tally] = {}
         self._listed: dict[str, set[str]] = {}
         """Ids of what lies in the root's folders, by folder."""
-        self._entries: dict[str, list[Doc]] = {}
-        """Children without a document of their own, by their parent's key, until that is written."""
+        self._entries: dict[str, Entries] = {}
+        """Children without a document of their own, by their parent's key."""
+        self._lines: dict[Path, LineFile] = {}
+        """Those of which there may be very many."""
+
+    async def agree(self, records: Sequence[Record], children: Children, ids: Ids) -> dict[str, tuple[str, str]]:
+        return {}  # Folders are called by the ids of the source.
 
     async def find(self, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
-        found = {}
         for record in records:
-            if not self._shapes[record.ref.kind].inside and self._layout.document(record.ref).is_file():
-                found[record.ref.key] = Found(record.ref.id, same=False, ours=True)
-        return found
+            if self._shapes[record.ref.kind].inside and record.ref.parent:
+                self._entries_of(record.ref.parent).see(record.ref)
+        return {
+            record.ref.key: Found(record.ref.id, same=False, ours=True)
+            for record in records
+            if self._holds(self._shapes[record.ref.kind], record.ref)
+        }
+
+    def _holds(self, shape: Shape, ref: Ref) -> bool:
+        if shape.lines:  # Their file is written anew.
+            return False
+        if shape.inside and ref.parent:
+            return ref in self._entries_of(ref.parent)
+        return self._layout.document(ref).is_file()
 
     async def begin(self, record: Record, ids: Ids) -> str:
-        if self._shapes[record.ref.kind].inside:
-            return record.ref.id
-        folder = self._layout.folder(record.ref)
-        _on_disk(lambda: folder.mkdir(parents=True, exist_ok=True), folder)
-        spool = self._layout.root / PRIVATE / "spool" / f"{hashlib.sha256(record.ref.key.encode()).hexdigest()[:24]}"
-        _on_disk(lambda: spool.parent.mkdir(parents=True, exist_ok=True), spool)
-        _on_disk(lambda: spool.unlink(missing_ok=True), spool)
-        self._open[_key(record)] = Open(Spool(spool, self._bare_nan))
+        self._start(record)
         return record.ref.id
+
+    def _start(self, record: Record) -> None:
+        if self._shapes[record.ref.kind].inside:
+            return
+        folder = self._layout.folder(record.ref)
+        on_disk(lambda: folder.mkdir(parents=True, exist_ok=True), folder)
+        spool = self._layout.root / PRIVATE / "spool" / _short(record.ref)
+        on_disk(lambda: spool.parent.mkdir(parents=True, exist_ok=True), spool)
+        on_disk(lambda: spool.unlink(missing_ok=True), spool)
+        self._open[_key(record)] = Open(Spool(spool, self._bare_nan))
+
+    async def rehearse(self, record: Record, new_id: str, made: bool | None, ids: Ids) -> Foreseen:
+        return Foreseen(requests=0.0)
+
+    def judged(self, file: Record) -> Record:
+        return file
 
     async def begin_batch(self, records: Sequence[Record], ids: Ids) -> dict[str, str | AmigrateError]:
         return {record.ref.key: await self.begin(record, ids) for record in records}
 
     async def resume(self, record: Record, new_id: str, made: bool, ids: Ids) -> None:
-        await self.begin(record, ids)
+        self._start(record)
+
+    async def keep(self, record: Record, new_id: str) -> None:
+        self._start(record)
 
     async def put_rows(self, record: Record, rows: Sequence[Rows], ids: Ids) -> None:
         spool = self._open[_key(record)].spool
         for chunk in rows:
             self._spooled += spool.add(chunk.series, chunk.points)
         if self._spooled > SPOOLED:
-            self._spooled -= _on_disk(spool.spill, self._layout.folder(record.ref))
+            self._spooled -= on_disk(spool.spill, self._layout.folder(record.ref))
 
     async def held_files(self, record: Record) -> dict[str, int]:
         return {}
@@ -91,19 +123,19 @@ class ArchiveSink:
     async def put_file(self, record: Record, file: Record, body: Body, ids: Ids) -> int:
         path = self._layout.file(record.ref, file.ref.id)
         digest, size = hashlib.sha256(), 0
-        _on_disk(lambda: path.parent.mkdir(parents=True, exist_ok=True), path)
+        on_disk(lambda: path.parent.mkdir(parents=True, exist_ok=True), path)
         part = path.with_name(path.name + PART)
-        out = _on_disk(lambda: part.open("wb"), path)
+        out = on_disk(lambda: part.open("wb"), path)
         try:
             async with body.open() as stream:
                 async for chunk in stream.chunks:
                     digest.update(chunk)
                     size += len(chunk)
-                    _on_disk(lambda data=chunk: out.write(data), path)  # type: ignore[misc]
+                    on_disk(lambda data=chunk: out.write(data), path)  # type: ignore[misc]
                     if len(chunk) >= 256 * 1024:
                         await asyncio.sleep(0)
-            _on_disk(out.close, path)  # What was held back is written now, and may be too much for the disk too.
-            _on_disk(lambda: part.replace(path), path)
+            on_disk(out.close, path)  # What was held back is written now, and may be too much for the disk too.
+            on_disk(lambda: part.replace(path), path)
         except BaseException:
             with suppress(OSError):  # Why it failed is known.
                 out.close()
@@ -117,18 +149,24 @@ class ArchiveSink:
         opened = self._open.pop(_key(record), None)
         document: Doc = {"system": self._system}
         shape = self._shapes[record.ref.kind]
+        if shape.lines and record.ref.parent:
+            self._add_line(record.ref.parent, shape, shape.encode(record))
+            return []
         if shape.inside and record.ref.parent:
-            self._entries.setdefault(record.ref.parent.key, []).append(shape.encode(record))
+            self._entries_of(record.ref.parent).put(record, shape.encode(record))
             return []
         if self._has_children(record):
             document |= self._counted(record, ids)
         else:
             assert opened is not None, f"{record.ref} was never begun"
             document |= {"info": _contents(record, opened)}
+        document["info"] = checksum.with_blank(document["info"])
         document["mlflow"] = {**shape.encode(self._with_entries(record)), **document.get("mlflow", {})}
         path = self._layout.document(record.ref)
+        if record.ref.parent is None and record.ref.kind != EXPERIMENT:
+            self._listed.setdefault(shape.folder, set()).add(record.ref.id)
         if opened is None or not shape.points:
-            self._write(path, [codec.pretty(document, bare_nan=self._bare_nan)])
+            write(path, [codec.pretty(document, bare_nan=self._bare_nan)])
             return []
         self._spooled -= opened.spool.held
         if opened.spool.held > IN_THREAD or (opened.spool.counts and sum(opened.spool.counts.values()) > 20_000):
@@ -146,6 +184,23 @@ class ArchiveSink:
     def deferred(self, record: Record) -> list[Deferred]:
         return []
 
+    async def remove(self, ref: Ref, new_id: str, ids: Ids) -> None:
+        """An object and all that lies in its folder; it is out of the archive before the first file is deleted."""
+        shape = self._shapes[ref.kind]
+        if shape.inside and ref.parent:
+            if not shape.lines:  # Their file is written anew.
+                self._entries_of(ref.parent).remove(ref)
+            return
+        if ref.kind == EXPERIMENT and self._layout.single:
+            raise Uncarriable("it is all that this archive holds")
+        folder = self._layout.folder(ref)
+        trash = self._layout.root / PRIVATE / f"removed-{_short(ref)}"
+        on_disk(lambda: trash.parent.mkdir(parents=True, exist_ok=True), trash)
+        with suppress(FileNotFoundError):  # It was out of the archive already when we were killed.
+            on_disk(lambda: folder.rename(trash), folder)
+        await asyncio.to_thread(on_disk, lambda: rmtree(trash, ignore_errors=True), trash)
+        self._tallies.pop(ref.id, None)
+
     async def link(self, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
         return True
 
@@ -155,72 +210,92 @@ class ArchiveSink:
             (self._layout.root / PRIVATE / "spool").rmdir()
         if self._layout.single:
             return
-        tallies = sorted(self._tallies.values(), key=lambda tally: (len(tally.id), tally.id))
+        there = indexes.experiments(self._layout) | self._tallies
+        tallies = sorted(there.values(), key=lambda tally: (len(tally.id), tally.id))
         index = envelope.experiments_index(self._system, tallies, seconds, options)
-        self._write(self._layout.base / INDEX, [codec.pretty(index)])
+        write(self._layout.base / INDEX, [codec.pretty(index)])
         if whole and self._layout.base != self._layout.root:
-            manifest = envelope.manifest(self._system, index, options, self._listed)
-            self._write(self._layout.root / MANIFEST, [codec.pretty(manifest)])
+            listed = indexes.others(self._layout, self._shapes)
+            for folder, ids in self._listed.items():
+                listed[folder] = listed.get(folder, set()) | ids
+            manifest = envelope.manifest(self._system, index, options, listed)
+            write(self._layout.root / MANIFEST, [codec.pretty(manifest)])
+
+    def _children_of(self, record: Record) -> list[Shape]:
+        return [shape for shape in self._shapes.values() if shape.parent == record.ref.kind]
 
     def _has_children(self, record: Record) -> bool:
-        kind = record.ref.kind
-        return any(shape.parent == kind and (shape.document or shape.inside) for shape in self._shapes.values())
+        return any(shape.document or shape.inside for shape in self._children_of(record))
+
+    def _line_file(self, parent: Ref, shape: Shape) -> LineFile:
+        path = self._layout.lines(parent, shape.name)
+        if path not in self._lines:
+            self._lines[path] = on_disk(lambda: LineFile(path), path)
+        return self._lines[path]
+
+    def _add_line(self, parent: Ref, shape: Shape, doc: Doc) -> None:
+        file = self._line_file(parent, shape)
+        on_disk(lambda: file.add(doc), self._layout.folder(parent))
+
+    def _closed_lines(self, record: Record, shape: Shape, ids: Ids) -> Doc:
+        """Finish the file of an object's children; what changed while it was exported is in it once."""
+        file = self._line_file(record.ref, shape)
+        arrived = [own for own, status, _ in ids.children(shape.name, record.ref) if status in ARRIVED]
+
+        def close() -> Doc:
+            if file.lines > len(arrived):
+                file.keep_last(lambda doc: shape.decode({"mlflow": doc}, "", record.ref).ref.id)
+            return file.close()
+
+        return on_disk(close, self._layout.folder(record.ref))
 
     def _with_entries(self, record: Record) -> Record:
         """A parent with those of its children that have no document of their own."""
-        inside = [shape.inside for shape in self._shapes.values() if shape.inside and shape.parent == record.ref.kind]
-        return replace(record, doc={**record.doc, **{name: self._entries.get(record.ref.key, []) for name in inside}})
+        inside = [one for one in self._children_of(record) if one.inside and not one.lines]
+        if not inside:
+            return record
+        entries = self._entries_of(record.ref)
+        return replace(record, doc={**record.doc, **{shape.inside: entries.docs(shape.name) for shape in inside}})
+
+    def _entries_of(self, parent: Ref) -> Entries:
+        if parent.key not in self._entries:
+            self._entries[parent.key] = Entries(self._layout.document(parent), parent, self._shapes)
+        return self._entries[parent.key]
 
     def _counted(self, record: Record, ids: Ids) -> Doc:
         """The `info` of a parent, counted from what became of its children, and the ids of those that are here."""
         info: Doc = {}
         listed: Doc = {}
-        for shape in self._shapes.values():
-            if shape.parent == record.ref.kind and shape.document:
-                ok, failed = _ended(ids.children(shape.name, record.ref))
+        for shape in self._children_of(record):
+            if shape.lines:
+                info[shape.inside] = self._closed_lines(record, shape, ids)
+            elif shape.document:
+                ok, failed = self._ended(shape, record.ref, ids)
                 listed[shape.folder] = ok
                 info |= envelope.children(shape.folder, ok, failed)
-        if record.ref.kind != EXPERIMENT:
-            self._listed.setdefault(self._shapes[record.ref.kind].folder, set()).add(record.ref.id)
-        else:
+        if record.ref.kind == EXPERIMENT:
             runs, failed_runs = info["num_ok_runs"], info["num_failed_runs"]
             self._tallies[record.ref.id] = envelope.Tally(record.ref.id, record.name, runs, failed_runs)
         return {"info": info, "mlflow": listed}
+
+    def _ended(self, shape: Shape, parent: Ref, ids: Ids) -> tuple[list[str], list[str]]:
+        """The ids of children that are in the archive, and of those that failed."""
+        ok, failed = [], []
+        for own, status, _ in ids.children(shape.name, parent):
+            if status is Status.FAILED:
+                failed.append(own)
+            elif self._holds(shape, Ref(shape.name, own, parent)):  # Also what was left out this time.
+                ok.append(own)
+        return ok, failed
 
     def _write_run(self, path: Path, document: Doc, spool: Spool) -> None:
         """A document whose points come last. The head is cut open where they belong."""
         head = codec.pretty(document, bare_nan=self._bare_nan).removesuffix(HEAD_END) + b",\n"
         if not spool.counts:
-            self._write(path, [head, METRICS_LINE, b"}", HEAD_END, b"\n"])
+            write(path, [head, METRICS_LINE, b"}", HEAD_END, b"\n"])
         else:
-            self._write(path, _chain([head, METRICS_LINE], spool.lines(), [b"\n    }", HEAD_END, b"\n"]))
+            write(path, _chain([head, METRICS_LINE], spool.lines(), [b"\n    }", HEAD_END, b"\n"]))
         spool.remove()
-
-    def _write(self, path: Path, parts: Iterable[bytes]) -> None:
-        def write() -> None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + PART)
-            try:
-                with part.open("wb") as out:
-                    for data in parts:
-                        out.write(data)
-                part.replace(path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-
-        _on_disk(write, path)
-
-
-def _ended(children: Iterable[tuple[str, Status, str]]) -> tuple[list[str], list[str]]:
-    """The ids of children that are in the archive, and of those that failed."""
-    ok, failed = [], []
-    for own, status, _ in children:
-        if status in ARRIVED:
-            ok.append(own)
-        elif status is Status.FAILED:
-            failed.append(own)
-    return ok, failed
 
 
 def _chain(*parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -242,13 +317,10 @@ def _contents(record: Record, opened: Open) -> Doc:
     return {"artifacts": sorted(opened.files, key=lambda one: str(one["path"])), "series": series}
 
 
+def _short(ref: Ref) -> str:
+    """A name for something of an object that does not lie in the object's own folder."""
+    return hashlib.sha256(f"{ref.kind} {ref.key}".encode()).hexdigest()[:24]
+
+
 def _key(record: Record) -> str:
     return f"{record.ref.kind} {record.ref.key}"
-
-
-def _on_disk(action: Callable[[], T], path: Path) -> T:
-    """Run something that writes; a disk that is full or read-only ends the session, not one record."""
-    try:
-        return action()
-    except OSError as error:
-        raise DiskError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -9,7 +9,7 @@ outside of the archive is ever read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import islice
@@ -19,19 +19,22 @@ from typing import IO, Any
 from amigrate.archive import document
 from amigrate.archive.folders import (
     RUN,
+    RUNS,
     barred,
     base_of,
     entries,
     experiment_folders,
     is_folder,
     is_there,
+    object_folders,
     printable,
     run_folders,
     walked,
 )
 from amigrate.archive.layout import DOCUMENT, EXPERIMENTS, INDEX, MANIFEST, PRIVATE, escape
-from amigrate.core.errors import AmigrateError, ArchiveError, NotAnArchive
-from amigrate.core.model import POINT_BYTES, Body, Doc, Notes, Outcome, Record, Ref, Rows, Status, Stream
+from amigrate.archive.lines import read_lines
+from amigrate.core.errors import AmigrateError, ArchiveError, Missing, NotAnArchive
+from amigrate.core.model import POINT_BYTES, Body, Doc, Forecast, Notes, Outcome, Record, Ref, Rows, Status, Stream
 from amigrate.core.ports import RowCall, Scan, Shape
 from amigrate.core.typed import identity, items, mapping, text, whole
 
@@ -39,9 +42,11 @@ PAGE = 200
 CALL = 20_000
 """Points that one call reads."""
 READ = 256 * 1024
+LINES = 2000
+"""Lines of one page at most."""
+PAGE_BYTES = 4 * 1024 * 1024
 OTHERS = {
     "logged_models": "logged-models",
-    "evaluation_datasets": "evaluation-datasets",
     "traces": "traces",
 }
 """Folders of kinds that are not carried yet, and what `--accept-loss` calls them."""
@@ -60,11 +65,18 @@ def holds_archive(root: Path) -> bool:
 class ArchiveSource:
     """See `core.ports.Source`."""
 
+    local = True
+
     def __init__(self, root: Path, shapes: Mapping[str, Shape], notes: Notes) -> None:
         """Raises `NotAnArchive` where there is no experiment in the folder."""
         self.label = str(root)
+        self.shows_all = True
+        self.latest: Collection[str] = ()
+        """Metrics of runs whose latest value is to be read with the run."""
         self.root = root = root.resolve()
         self._shapes = shapes
+        self._lined = {shape.inside for shape in shapes.values() if shape.lines}
+        self._folders = {shape.folder for shape in shapes.values() if shape.parent and shape.document} - {RUNS}
         if not is_there(root):
             raise NotAnArchive(f"{root} is no archive: there is nothing of this name")
         try:
@@ -76,7 +88,8 @@ class ArchiveSource:
             for shape in shapes.values()
             if not shape.parent and shape.folder != EXPERIMENTS
         )
-        if not has_others and not any(is_there(home / DOCUMENT) for home in self.homes):
+        is_empty = is_there(root / MANIFEST) and is_folder(root / EXPERIMENTS)
+        if not (has_others or is_empty or any(is_there(home / DOCUMENT) for home in self.homes)):
             raise NotAnArchive(
                 f"{root} holds no archive: no {DOCUMENT} in it, in its folders, or in {EXPERIMENTS}/"
                 " (symbolic links are not followed)"
@@ -91,6 +104,9 @@ class ArchiveSource:
         runs = sum(len(parent.doc["archive"]["runs"]) for parent in parents) if kind == "run" else 0
         return _Scan(self._below(kind, parents), runs)
 
+    async def count(self, kind: str, parents: Sequence[Record]) -> int | None:
+        return None  # Everything is listed.
+
     async def locate(self, kind: str, ids: Sequence[str]) -> list[Record]:
         experiments = [record for page in self._experiments() for record in page if not record.error]
         page = [record for records in self._below(kind, experiments) for record in records]
@@ -101,15 +117,26 @@ class ArchiveSource:
         shape = self._shapes[kind]
         if kind == "run":
             return self._runs(parents)
+        if shape.lines:
+            return (page for parent in parents for page in self._many(shape, parent))
         return self._pages(self._inside(shape, parents) if shape.inside else self._others(shape, parents))
 
     async def load(self, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
         yield [*batch]
 
+    async def missed(self, kind: str, records: Sequence[Record]) -> list[Record]:
+        """A folder shows all that it holds."""
+        return []
+
     async def rows(self, kind: str, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         reader = _PointReader(self.root, batch)
         while reader.open:
             yield reader.call()
+
+    def forecast(self, batch: Sequence[Record]) -> Forecast:
+        """A document says how many points it has; one of another tool only of which series."""
+        known = [_kept(one, "points").values() or _series_of(one) for one in batch if self._shapes[one.ref.kind].points]
+        return Forecast(sum(map(sum, known)))
 
     async def with_files(self, batch: Sequence[Record]) -> list[Record]:
         return [record for record in batch if self._may_have_files(record)]
@@ -131,6 +158,9 @@ class ArchiveSource:
     def open(self, record: Record, file: Record) -> Body:
         path, size = self.root / file.place, file.doc["size"]
         return Body(lambda: _opened(path, size, file.doc["sha256"]), size)
+
+    async def keeps_repeats(self) -> bool:
+        return True
 
     async def uncarried(self, parents: Sequence[Record], whole: bool) -> list[Outcome]:
         outcomes = []
@@ -177,10 +207,10 @@ class ArchiveSource:
         except (ArchiveError, ValueError) as error:
             self._notes.warn(f"{base / INDEX} cannot be used, so missing experiments go unnoticed: {error}")
             return []
-        gone = ArchiveError(f"listed in {INDEX}, but its folder is missing")
+        gone = Missing(f"listed in {INDEX}, but its folder is missing")
         return [
             *(Record(Ref("experiment", own), {}, name, error=gone) for own, name in listed.items() if own not in seen),
-            *(Record(Ref("experiment", name), {}, name, error=ArchiveError(EXPORT_FAILED)) for name in failed),
+            *(Record(Ref("experiment", name), {}, name, error=Missing(EXPORT_FAILED)) for name in failed),
         ]
 
     def _runs(self, parents: Sequence[Record]) -> Iterator[list[Record]]:
@@ -198,16 +228,17 @@ class ArchiveSource:
             ref = parent.ref if parent else None
             beside, taken = set[str](), set[str]()
             try:
-                folders = [one for one in entries(home) if is_there(one / shape.document)] if is_there(home) else []
+                folders = list(object_folders(home, shape.document)) if is_there(home) else []
                 listed = _kept(parent, "children").get(shape.folder, ()) if parent else self._manifest(shape.folder)
             except ArchiveError as error:
                 yield Record(Ref(shape.name, "*", ref), {}, error=error)
                 continue
             beside.update(folder.name for folder in folders)
-            for folder in sorted(folders):
-                yield _claimed(self._decoded(shape.name, folder / shape.document, ref), folder, beside, taken)
+            read = ((folder, self._decoded(shape.name, folder / shape.document, ref)) for folder in sorted(folders))
+            found = (_claimed(record, folder, beside, taken) for folder, record in _joined(read, shape, beside))
+            yield from _ranked(shape, found) if shape.sequential else found
             for own in sorted({*listed} - taken - beside):
-                gone = ArchiveError("listed in the archive, but its folder is missing")
+                gone = Missing("listed in the archive, but its folder is missing")
                 yield Record(Ref(shape.name, own, ref), {}, error=gone)
 
     def _manifest(self, folder: str) -> list[str]:
@@ -231,6 +262,55 @@ class ArchiveSource:
                     error = ArchiveError(f"{parent.place}: {shape.inside}[{number}] is not as it should be: {damage}")
                     yield Record(Ref(shape.name, f"{parent.ref.id}[{number}]", parent.ref), {}, error=error)
 
+    def _many(self, shape: Shape, parent: Record) -> Iterator[list[Record]]:
+        """Objects that have a line each in a file beside their parent's document, in pages that fit into memory.
+
+        Where there is no such file they lie in the document itself, as mlflow-export-import writes it.
+        """
+        path = self.root / parent.place / shape.lines
+        expected = _kept(parent, "lines").get(shape.inside)
+        listed = self._within(shape, parent) if expected is None and not is_there(path) else None
+        if listed is None:
+            error = barred(self.root, path)
+            listed = iter([(0, error)]) if error else read_lines(path, expected)
+        page: list[Record] = []
+        weight, taken = 0, set[str]()
+        for number, doc in listed:
+            record = self._line(shape, parent, number, doc)
+            if record.ref.id in taken:
+                ref = replace(record.ref, id=f"{shape.inside}[{number}]")
+                record = replace(record, ref=ref, error=ArchiveError(f"the same as another of its {shape.inside}"))
+            taken.add(record.ref.id)
+            page.append(record)
+            weight += sum(len(value) for value in record.doc.values() if isinstance(value, str))
+            if len(page) == LINES or weight > PAGE_BYTES:
+                yield page
+                page, weight = [], 0
+        if page:
+            yield page
+
+    def _within(self, shape: Shape, parent: Record) -> Iterator[tuple[int, Doc | AmigrateError]]:
+        """The objects in their parent's document, read anew: with all parents they would not fit into memory."""
+        owner = self._shapes[shape.parent or ""]
+        try:
+            read = document.read(self.root / parent.place / owner.document)
+            for number, doc in enumerate(owner.decode(read, parent.ref.id, None).doc[shape.inside], 1):
+                yield number, mapping(doc, shape.inside)
+        except ArchiveError as error:
+            yield 0, error
+        except document.DAMAGE as damage:
+            yield 0, ArchiveError(f"{parent.place}: {shape.inside} are not as they should be: {damage}")
+
+    def _line(self, shape: Shape, parent: Record, number: int, doc: Doc | AmigrateError) -> Record:
+        error = doc if isinstance(doc, AmigrateError) else None
+        try:
+            if isinstance(doc, dict):
+                return replace(shape.decode({"mlflow": doc}, str(number), parent.ref), place=parent.place)
+        except document.DAMAGE as damage:
+            error = ArchiveError(f"{parent.place}: {shape.inside} {number} is not as it should be: {damage}")
+        own = f"{shape.inside}[{number}]" if number else "*"
+        return Record(Ref(shape.name, own, parent.ref), {}, place=parent.place, error=error)
+
     def _runs_of(self, parent: Record) -> Iterator[Record]:
         expected, failed = _kept(parent, "runs"), set(_kept(parent, "failed"))
         missing = "listed in experiment.json, but its folder is missing"
@@ -240,14 +320,31 @@ class ArchiveSource:
             folders, missing, expected = [], str(error), expected or ["*"]
         beside, taken = {folder.name for folder in folders}, set[str]()
         for folder in folders:
-            record = _claimed(self._decoded("run", folder / RUN, parent.ref), folder, beside, taken)
+            record = self._with_latest(_claimed(self._decoded("run", folder / RUN, parent.ref), folder, beside, taken))
             if record.ref.id in failed and not record.error:
                 record.doc["archive"]["partial"] = True
             yield record
         for run_id in dict.fromkeys([*expected, *sorted(failed)]):
             if run_id not in taken and run_id not in beside:
                 reason = EXPORT_FAILED if run_id in failed else missing
-                yield Record(Ref("run", run_id, parent.ref), {}, error=ArchiveError(reason))
+                yield Record(Ref("run", run_id, parent.ref), {}, error=Missing(reason))
+
+    def _with_latest(self, record: Record) -> Record:
+        """A run with the latest value of those metrics that somebody wants to know of."""
+        wanted = {one["key"]: one for one in record.doc.get("data", {}).get("metrics", ()) if one["key"] in self.latest}
+        if not wanted or record.error:
+            return record
+        latest: dict[str, tuple[int, int, float]] = {}
+        try:
+            for key, points in document.points(self.root / record.place / RUN):
+                if key in wanted and points:
+                    newest = max((step, time, value) for value, time, step in points)
+                    latest[key] = max(latest.get(key, newest), newest)
+        except ArchiveError as error:
+            return replace(record, error=error)
+        for key, (_, _, value) in latest.items():
+            wanted[key]["value"] = value
+        return record
 
     def _decoded(self, kind: str, path: Path, parent: Ref | None) -> Record:
         """What a document holds; its record has no name where it cannot be read."""
@@ -257,7 +354,10 @@ class ArchiveSource:
             if error is None:
                 read = document.read(path)
                 record = self._shapes[kind].decode(read, printable(path.parent.name), parent)
-                return Record(record.ref, {**record.doc, "archive": _archived(read)}, record.name, place)
+                many = {shape.inside for shape in self._shapes.values() if shape.lines and shape.parent == kind}
+                kept = {key: value for key, value in record.doc.items() if key not in many}
+                kept["archive"] = _archived(read, self._folders, self._lined)
+                return Record(record.ref, kept, record.name, place)
         except ArchiveError as damage:
             error = damage
         except document.DAMAGE as damage:
@@ -370,8 +470,11 @@ class _PointCall:
 # ---- what documents say of the archive --------------------------------------------------------------------------
 
 
-def _archived(read: Doc) -> Doc:
-    """What a document says of its own archive: runs, files, numbers of points. Raises `ValueError`.
+def _archived(read: Doc, folders: Collection[str] = (), lined: Collection[str] = ()) -> Doc:
+    """What a document says of its own archive: runs and what lies in these other `folders`, what has a line each in a
+    file beside it, files, numbers of points.
+
+    Raises `ValueError`.
 
     Before December 2022 the runs of an experiment were listed in `export_info`.
     """
@@ -382,16 +485,17 @@ def _archived(read: Doc) -> Doc:
     return {
         "runs": _ids(runs, "runs"),
         "failed": _ids(info.get("failed_runs"), "failed_runs"),
-        "children": _children(inner),
+        "children": _children(inner, folders),
+        "lines": {one: info.get(one) for one in lined},
         "files": None if info.get("artifacts") is None else _files(info["artifacts"]),
         "points": {key: whole(mapping(one, key).get("points"), f"points of '{key}'") for key, one in series.items()},
     }
 
 
-def _children(inner: object) -> dict[str, list[str]]:
+def _children(inner: object, folders: Collection[str]) -> dict[str, list[str]]:
     """The ids that an experiment's document lists, by folder."""
     listed = mapping(inner, "mlflow") if inner is not None else {}
-    return {what: _ids(listed[what], what) for what in ("logged_models", "traces") if listed.get(what)}
+    return {what: _ids(listed[what], what) for what in folders if listed.get(what)}
 
 
 def _ids(value: object, what: str) -> list[str]:
@@ -424,13 +528,45 @@ def _indexed(read: Doc) -> tuple[dict[str, str], list[str]]:
     return names, [text(name, "a name") for name in dict.fromkeys(asked) if name not in known]
 
 
+def _series_of(record: Record) -> list[int]:
+    """One point at least of each series."""
+    return [1 for _ in record.doc["data"]["metrics"]]
+
+
 def _kept(record: Record, what: str) -> Any:
     return record.doc["archive"][what]
+
+
+def _ranked(shape: Shape, records: Iterable[Record]) -> list[Record]:
+    """The children of one parent in the order of their creation; those that cannot be read come last."""
+    return sorted(records, key=lambda one: (bool(one.error), (0, "") if one.error else shape.rank(one)))
 
 
 def _is_partial(record: Record) -> bool:
     """True for a run that lies in the archive although its export failed."""
     return bool(record.doc["archive"].get("partial"))
+
+
+def _joined(read: Iterable[tuple[Path, Record]], shape: Shape, beside: set[str]) -> Iterator[tuple[Path, Record]]:
+    """Objects as they are, and those of which other tools write a folder for each child, put together.
+
+    The names of such folders are no ids: they are taken out of `beside`.
+    """
+    parts: dict[str, dict[int, tuple[Path, Record]]] = {}
+    for folder, record in read:
+        number = None if record.error else shape.part(record)
+        some = parts.setdefault(record.ref.id, {}) if number is not None else {}
+        if number is None:
+            yield folder, record
+        elif number in some:
+            error = ArchiveError(f"another folder holds number {number} of it too")
+            yield folder, replace(record, ref=replace(record.ref, id=printable(folder.name)), error=error)
+        else:
+            some[number] = folder, record
+            beside.discard(folder.name)
+    for some in parts.values():
+        in_order = [some[number] for number in sorted(some)]
+        yield in_order[0][0], shape.joined([record for _, record in in_order])
 
 
 def _claimed(record: Record, folder: Path, beside: Collection[str], taken: set[str]) -> Record:

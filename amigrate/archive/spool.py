@@ -13,7 +13,6 @@ from pathlib import Path
 from amigrate.core import codec
 from amigrate.core.model import Point
 
-LINE = '        {{"value":{},"timestamp":{},"step":{}}}'
 READ = 1024 * 1024
 
 
@@ -35,7 +34,10 @@ class Spool:
         self.counts[series] += len(points)
         if not points:
             return 0
-        data = ",\n".join([LINE.format(self._value(value), time, step) for value, time, step in points]).encode()
+        lines = [
+            f'        {{"value":{self._value(value)},"timestamp":{time},"step":{step}}}' for value, time, step in points
+        ]
+        data = ",\n".join(lines).encode()
         self._memory[series].append(data)
         self.held += len(data)
         return len(data)

@@ -32,6 +32,16 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value)
 
 
+def exact_loads(text: str | bytes) -> Any:
+    """Parse JSON as Python's own parser does: bare NaN, whole numbers of any length, half characters."""
+    return json.loads(text)
+
+
+def exact_dumps(value: Any, *, ordered: bool = False) -> str:
+    """JSON that `exact_loads` makes the same value of, in ASCII on one line; with the keys `ordered` by name or not."""
+    return json.dumps(value, sort_keys=ordered)
+
+
 def pretty(value: Any, *, bare_nan: bool = False) -> bytes:
     """Indented JSON for people, every non-finite float as a string, or bare where asked for."""
     if bare_nan:
@@ -49,14 +59,21 @@ def number(value: float) -> float | str:
 
 
 def finite(value: Any) -> Any:
-    """The same document with every non-finite float replaced by its string."""
+    """The same document with every non-finite float replaced by its string; what holds none is not made anew."""
     if isinstance(value, float):
         return number(value)
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        changed = {key: new for key, item in value.items() if (new := _changed(item)) is not item}
+        return {**value, **changed} if changed else value
     if isinstance(value, list):
-        return [finite(item) for item in value]
+        items = [_changed(item) for item in value]
+        return items if any(new is not item for new, item in zip(items, value, strict=True)) else value
     return value
+
+
+def _changed(item: Any) -> Any:
+    """Most of a document is text."""
+    return item if type(item) is str or type(item) is int else finite(item)
 
 
 def digest(value: Any) -> str:

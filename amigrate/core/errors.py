@@ -8,6 +8,7 @@ AmigrateError
 │ ├ NotAnArchive                the folder holds no archive
 │ └ JournalError                the journal is in use by another process, or cannot be written
 ├ ArchiveError                  one document or file of an archive is unreadable: that one fails
+│ └ Missing                     it is not there, although the archive says that it should be
 ├ Unresolved                    a reference to something not yet moved: deferred
 ├ Uncarriable                   no server or archive could take it as it is: left behind
 └ ApiError                      an answer of a server, with status, code and endpoint
@@ -16,6 +17,7 @@ AmigrateError
   ├ Forbidden                   our credentials do not suffice for this one object
   ├ Unsupported                 the server has no such endpoint or feature
   └ TooLarge                    the answer is bigger than the caller wants to hold
+    └ TooSlow                   or took longer than somebody on the way was willing to wait
 """
 
 from __future__ import annotations
@@ -65,6 +67,10 @@ class ArchiveError(AmigrateError):
     def __str__(self) -> str:
         """Names on disk and damaged texts may hold what is no character."""
         return super().__str__().encode("utf-8", "backslashreplace").decode()
+
+
+class Missing(ArchiveError):
+    """One document or one file of an archive is not there, although the archive says that it should be."""
 
 
 class Unresolved(AmigrateError):
@@ -141,6 +147,10 @@ class Unsupported(ApiError):
 
 class TooLarge(ApiError):
     """The answer is larger than the caller allowed; ask for less at a time."""
+
+
+class TooSlow(TooLarge):
+    """No whole answer came in time; ask for less at a time, from now on."""
 
 
 def leaf(error: BaseException) -> BaseException:

@@ -5,7 +5,7 @@ Nothing here knows HTTP, disk or MLflow.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -31,12 +31,13 @@ class Ref:
     kind: str
     id: str
     parent: Ref | None = None
+    key: str = field(init=False, repr=False, compare=False, default="")
+    """The whole path of ids, each escaped, so that no two objects of one kind share a key."""
 
-    @property
-    def key(self) -> str:
-        """The whole path of ids, each escaped, so that no two objects of one kind share a key."""
-        own = quote(self.id, safe="")
-        return own if self.parent is None else f"{self.parent.key}/{own}"
+    def __post_init__(self) -> None:
+        own = self.id if self.id.isalnum() and self.id.isascii() else quote(self.id, safe="")
+        # It is asked for many times for each object.
+        object.__setattr__(self, "key", own if self.parent is None else f"{self.parent.key}/{own}")
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}" if self.parent is None else f"{self.kind} {self.id} of {self.parent}"
@@ -149,6 +150,34 @@ class Entry:
     digest: str
     made: bool
     """True where amigrate made the object, false where it was found."""
+    content: str = ""
+    """A fingerprint of what no listing shows: its points, paths and sizes of its files. Empty where nobody has read
+    them all."""
+    files: str = ""
+    """A fingerprint of the bytes of its files; empty likewise."""
+    deleted: bool = False
+    """True where it was deleted at the source already when it was carried."""
+    fresh: bool = False
+    """True where the running session has made it."""
+    name: str = ""
+    """What it was called at the source."""
+    stamp: str = ""
+    """What tells it from another object of the same id on another server: see `Found`."""
+
+    @property
+    def arrived(self) -> bool:
+        """True where all of it was at the sink, but perhaps for references."""
+        return self.progress in (Progress.FILLED, Progress.WHOLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An object that earlier sessions met, as the journal knows it."""
+
+    ref: Ref
+    name: str
+    entry: Entry | None
+    """None where it was only looked at and left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +190,45 @@ class Found:
     deleted: bool = False
     ours: bool = False
     """True where amigrate made it, as its provenance tag says."""
+    stamp: str = ""
+    """For a kind whose ids are small numbers: something that never changes and hardly comes twice."""
+
+
+class OnConflict(StrEnum):
+    """What happens to an object that the sink has already and amigrate did not make."""
+
+    SKIP = "skip"
+    """It stays as it is, and gets what belongs to it and is lacking."""
+    UPDATE = "update"
+    """Its fields become the source's."""
+    RENAME = "rename"
+    """The source's object gets a name that is free."""
+    FAIL = "fail"
+    """Nothing is written at all."""
+
+
+PLANNED = "planned "
+"""What the id of an object begins with that is only planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is still to be read of some records that were listed, files aside."""
+
+    rows: int = 0
+    """As far as the listing lets guess."""
+    requests: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What it would come to to write one record, files aside."""
+
+    requests: float = 1.0
+    losses: Sequence[Outcome] = ()
+    """Parts that the sink would not take."""
+    doubts: Sequence[str] = ()
+    """What may be lost, depending on what the sink does not tell."""
 
 
 class Stage(IntEnum):
@@ -184,6 +252,8 @@ class Notes:
     """Remarks of one session that belong to no single object: warnings and facts for the summary."""
 
     warnings: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    """Where which kinds of the source were not looked for, and why."""
 
     def warn(self, text: str) -> None:
         """Keep a warning once, however often it is given."""

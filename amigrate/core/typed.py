@@ -20,6 +20,8 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 
 def whole(value: Any, what: str) -> int:
     """A whole number of 64 bits. As text or with `.0` it is one too: servers and tools have written both."""
+    if type(value) is int and _LEAST <= value <= _MOST:
+        return value
     is_text = isinstance(value, str) and _WHOLE.fullmatch(value)
     number = int(value) if is_text or (isinstance(value, float) and value.is_integer()) else value
     if type(number) is not int:  # A truth value is an int to `isinstance`.

@@ -30,12 +30,19 @@ class Closure:
 
 
 async def closure_of(
-    source: Source, kinds: Mapping[str, Kind], root: str, child: str, wants: Callable[[Record], bool]
+    source: Source,
+    kinds: Mapping[str, Kind],
+    tree: tuple[str, str],
+    wants: Callable[[Record], bool],
+    leaves_out: Callable[[Record], str],
 ) -> Closure:
-    """Those objects of the parentless kind `root` that are wanted, and all that their children of kind `child` need.
+    """Those objects of a parentless kind that are wanted, and all that their children need which are not left out.
+
+    `tree` names both kinds.
 
     Where a child needs another root, as a version that is a copy of another model's does, that one comes along too.
     """
+    root, child = tree
     roots = {record.ref.id: record async for page in source.scan(root, []).pages() for record in page}
     found = Closure({root: set(), EXPERIMENT: set(), **{kind: set[str]() for kind in MEMBERS}})
     asked = {own for own, record in roots.items() if wants(record)}
@@ -46,7 +53,7 @@ async def closure_of(
             pair
             async for page in source.scan(child, parents).pages()
             for record in page
-            if not record.error
+            if not record.error and not leaves_out(record)
             for pair in kinds[child].needed(record)
         ]
         asked = {own for kind, own in named if kind == root} & {*roots} - found.ids[root]

@@ -7,10 +7,11 @@ rows that are held are the very bytes that the missing ones need.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from amigrate.core.model import Record, Rows
+from amigrate.engine.sums import Sums
 
 WORTH_A_WRITE = 20_000
 """Points of one record that are handed on although more may come."""
@@ -49,14 +50,17 @@ class Held:
 class Gather:
     """The rows of a batch of records."""
 
-    def __init__(self, records: Iterable[tuple[Record, Iterable[str]]]) -> None:
-        self._held = {record.ref.key: Held(record, set(series)) for record, series in records}
+    def __init__(self, records: Iterable[tuple[Record, Sequence[str]]]) -> None:
+        series = {record.ref.key: (record, names) for record, names in records}
+        self._held = {key: Held(record, set(names)) for key, (record, names) in series.items()}
+        self.sums = Sums({key: names for key, (_, names) in series.items()})
 
     def add(self, rows: Rows) -> bool:
         """Take in a chunk; False where nobody waits for it any more, because its record has failed."""
         held = self._held.get(rows.ref.key)
         if held is not None:
             held.add(rows)
+            self.sums.add(rows)
         return held is not None
 
     def get(self, key: str) -> Held | None:

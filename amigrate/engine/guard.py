@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from copy import copy
 from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
@@ -97,6 +98,12 @@ class AdaptiveGuard:
         self._retries = retries
         self._slots = {work: Slots(Limiter(pinned or ceiling, pinned or START[work], pinned or 1)) for work in Work}
 
+    def counting(self, requests: Requests) -> AdaptiveGuard:
+        """The same slots and limits, counted elsewhere: for a part of what a server is asked."""
+        view = copy(self)
+        view._requests = requests
+        return view
+
     async def call(
         self,
         work: Work,
@@ -166,7 +173,9 @@ class AdaptiveGuard:
         try:
             await self._turn()
             self._requests.sent[work] += 1
+            began = self._clock()
             result, size = await attempt()
+            self._requests.seconds[work] += self._clock() - began
             self._ended(work, size)
             return result
         except Transient as error:

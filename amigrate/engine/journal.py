@@ -14,28 +14,39 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from amigrate.core import codec
 from amigrate.core.errors import JournalError
-from amigrate.core.model import Deferred, Entry, Outcome, Progress, Record, Ref, Stage, Status
+from amigrate.core.model import Deferred, Doc, Entry, Found, Known, Outcome, Progress, Record, Ref, Stage, Status
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS objects (
     kind TEXT NOT NULL, key TEXT NOT NULL, parent TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL DEFAULT '',
     new_id TEXT, made INTEGER NOT NULL DEFAULT 0, progress TEXT, digest TEXT NOT NULL DEFAULT '',
+    content TEXT NOT NULL DEFAULT '', files TEXT NOT NULL DEFAULT '', deleted INTEGER NOT NULL DEFAULT 0,
+    stamp TEXT NOT NULL DEFAULT '', met INTEGER NOT NULL DEFAULT 0,
     session INTEGER NOT NULL DEFAULT 0, status TEXT, reason TEXT NOT NULL DEFAULT '', count INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (kind, key)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS objects_by_id ON objects (kind, id);
 CREATE INDEX IF NOT EXISTS objects_by_new_id ON objects (kind, new_id);
-CREATE INDEX IF NOT EXISTS objects_by_parent ON objects (kind, parent);
+CREATE INDEX IF NOT EXISTS objects_by_parent ON objects (parent, kind);
+CREATE TABLE IF NOT EXISTS called (
+    kind TEXT NOT NULL, key TEXT NOT NULL, wanted TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS deferred (
     kind TEXT NOT NULL, key TEXT NOT NULL, stage INTEGER NOT NULL, ids TEXT NOT NULL, doc TEXT NOT NULL,
     PRIMARY KEY (kind, key, stage)
 ) WITHOUT ROWID;
 """
-FORMAT = "1"
+FORMAT = "2"
+PATIENCE = 0.5
+"""Seconds: who looks whether somebody holds the journal holds it for a moment."""
+JOURNAL, LOCK = "journal.db", "lock.db"
+COMMAND, PULSE = "command", "pulse"
+"""What is noted beside the objects: how the command was called, and its counters every few seconds."""
 UPSERT = """
 INSERT INTO objects (kind, key, parent, id, name, {columns}) VALUES (?, ?, ?, ?, ?, {marks})
 ON CONFLICT (kind, key) DO UPDATE SET name = excluded.name, {updates}
@@ -50,11 +61,12 @@ def _upsert(*columns: str) -> str:
     )
 
 
-INTEND = _upsert("progress", "made", "new_id")
+INTEND = _upsert("met", "progress", "made", "new_id")
 BEGUN = _upsert("progress", "made", "new_id")
-KNOWN = _upsert("new_id")
-PROGRESS = _upsert("progress", "digest")
-OUTCOME = _upsert("session", "status", "reason", "count").replace(
+KNOWN = _upsert("met", "new_id", "stamp", "made").replace("made = excluded.made", "made = MAX(made, excluded.made)")
+PROGRESS = _upsert("progress", "digest", "content", "files", "deleted")
+ENTRY = "name, progress, new_id, digest, made, content, files, deleted, session = ? AND status = ?, stamp"
+OUTCOME = _upsert("met", "session", "status", "reason", "count").replace(
     "status = excluded.status",
     # What was made in this session stays made, however often it is looked at again.
     "status = CASE WHEN session = excluded.session AND status = 'created'"
@@ -75,7 +87,7 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked(folder)
-            self._db = sqlite3.connect(folder / "journal.db", isolation_level=None)
+            self._db = sqlite3.connect(folder / JOURNAL, isolation_level=None)
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"the journal in {folder} cannot be opened: {_why(folder, error)}") from error
@@ -87,7 +99,7 @@ class Journal:
     @staticmethod
     def _locked(folder: Path) -> sqlite3.Connection:
         """A transaction that is never committed: the system ends it with the process, however that dies."""
-        lock = sqlite3.connect(folder / "lock.db", isolation_level=None, timeout=0)
+        lock = sqlite3.connect(folder / LOCK, isolation_level=None, timeout=PATIENCE)
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
@@ -111,6 +123,10 @@ class Journal:
 
     def _set_meta(self, name: str, value: str) -> None:
         self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(name, value)])
+
+    def note(self, name: str, value: Doc) -> None:
+        """Note something about the command itself."""
+        self._set_meta(name, codec.dumps(value).decode())
 
     def close(self) -> None:
         """Write everything into the main file and let go of the lock."""
@@ -139,12 +155,11 @@ class Journal:
         found = {}
         for record in records:
             row = self._db.execute(
-                "SELECT progress, new_id, digest, made FROM objects"
-                " WHERE kind = ? AND key = ? AND progress IS NOT NULL",
-                (record.ref.kind, record.ref.key),
+                f"SELECT {ENTRY} FROM objects WHERE kind = ? AND key = ? AND progress IS NOT NULL",
+                (self.session, Status.CREATED, record.ref.kind, record.ref.key),
             ).fetchone()
             if row is not None:
-                found[record.ref.key] = Entry(Progress(row[0]), row[1], row[2], bool(row[3]))
+                found[record.ref.key] = _entry(row)
         return found
 
     def intend(self, records: Sequence[Record]) -> None:
@@ -152,7 +167,8 @@ class Journal:
         if not records:
             return
         self._write("DELETE FROM deferred WHERE kind = ? AND key = ?", [(one.ref.kind, one.ref.key) for one in records])
-        self._write(INTEND, [(*_identity(one.ref, one.name), Progress.INTENDED, 1, None) for one in records])
+        told = (self.session, Progress.INTENDED, 1, None)
+        self._write(INTEND, [(*_identity(one.ref, one.name), *told) for one in records])
         for one in records:
             self._ids.pop((one.ref.kind, one.ref.id), None)
 
@@ -161,14 +177,16 @@ class Journal:
         self._write(BEGUN, [(*_identity(record.ref, record.name), Progress.BEGUN, 1, new_id)])
         self._ids[record.ref.kind, record.ref.id] = new_id
 
-    def known(self, record: Record, new_id: str) -> None:
-        """The record was found at the sink under this id."""
-        self._write(KNOWN, [(*_identity(record.ref, record.name), new_id)])
-        self._ids[record.ref.kind, record.ref.id] = new_id
+    def known(self, record: Record, found: Found) -> None:
+        """The record was found at the sink."""
+        told = (self.session, found.new_id, found.stamp, found.ours)
+        self._write(KNOWN, [(*_identity(record.ref, record.name), *told)])
+        self._ids[record.ref.kind, record.ref.id] = found.new_id
 
-    def reached(self, record: Record, progress: Progress, digest: str) -> None:
+    def reached(self, record: Record, entry: Entry) -> None:
         """All parts have arrived (`FILLED`), or nothing at all is left to do (`WHOLE`)."""
-        self._write(PROGRESS, [(*_identity(record.ref, record.name), progress, digest)])
+        told = (entry.progress, entry.digest, entry.content, entry.files, entry.deleted)
+        self._write(PROGRESS, [(*_identity(record.ref, record.name), *told)])
 
     def settle(self, ref: Ref) -> None:
         """A filled record has had its second pass."""
@@ -194,6 +212,46 @@ class Journal:
         row = self._db.execute("SELECT id FROM objects WHERE kind = ? AND new_id = ?", (kind, new)).fetchone()
         return None if row is None else str(row[0])
 
+    def made(self, ref: Ref) -> bool:
+        """See `core.ports.Ids`."""
+        row = self._db.execute("SELECT made FROM objects WHERE kind = ? AND key = ?", (ref.kind, ref.key)).fetchone()
+        return row is not None and bool(row[0])
+
+    def call(self, ref: Ref, wanted: str, name: str) -> None:
+        """An object cannot have the name that was wanted, and gets another one."""
+        self._write("INSERT OR REPLACE INTO called VALUES (?, ?, ?, ?)", [(ref.kind, ref.key, wanted, name)])
+
+    def gave_names(self) -> bool:
+        """True where any object has another name at the sink than was wanted."""
+        return self._db.execute("SELECT 1 FROM called LIMIT 1").fetchone() is not None
+
+    def called(self, ref: Ref) -> tuple[str, str] | None:
+        """See `core.ports.Ids`."""
+        row = self._db.execute(
+            "SELECT wanted, name FROM called WHERE kind = ? AND key = ?", (ref.kind, ref.key)
+        ).fetchone()
+        return None if row is None else (str(row[0]), str(row[1]))
+
+    def was_intended(self, ref: Ref) -> bool:
+        """See `core.ports.Ids`."""
+        row = self._db.execute(
+            "SELECT 1 FROM objects WHERE kind = ? AND key = ? AND progress = ?", (ref.kind, ref.key, Progress.INTENDED)
+        ).fetchone()
+        return row is not None
+
+    def shared(self, kind: str, new: str) -> bool:
+        """See `core.ports.Ids`."""
+        row = self._db.execute("SELECT COUNT(*) FROM objects WHERE kind = ? AND new_id = ?", (kind, new)).fetchone()
+        return bool(row[0] > 1)
+
+    def entry(self, kind: str, old: str) -> Entry | None:
+        """See `core.ports.Ids`."""
+        row = self._db.execute(
+            f"SELECT {ENTRY} FROM objects WHERE kind = ? AND id = ? AND progress IS NOT NULL",
+            (self.session, Status.CREATED, kind, old),
+        ).fetchone()
+        return None if row is None else _entry(row)
+
     def forget_cache(self) -> None:
         """Drop the ids held in memory; they are read from the file when asked for."""
         self._ids.clear()
@@ -210,6 +268,61 @@ class Journal:
         """Kind, old id and new id of everything that has one."""
         rows = self._db.execute("SELECT kind, id, new_id FROM objects WHERE new_id IS NOT NULL ORDER BY kind, key")
         return ((row[0], row[1], row[2]) for row in rows)
+
+    # ---- what failed ------------------------------------------------------------------------------------------
+
+    def failed(self, kinds: Sequence[str]) -> set[tuple[str, str]]:
+        """Kind and key of the objects of these kinds that failed when they were last met."""
+        marks = ", ".join("?" * len(kinds))
+        rows = self._db.execute(
+            f"SELECT kind, key FROM objects WHERE status = ? AND kind IN ({marks})", (Status.FAILED, *kinds)
+        )
+        return {(str(kind), str(key)) for kind, key in rows}
+
+    def is_due(self, ref: Ref) -> bool:
+        """Whether an object, or anything that belongs to it, failed or was begun and is not whole."""
+        due = "(status = ? OR progress IN (?, ?))"
+        states = (Status.FAILED, Progress.INTENDED, Progress.BEGUN)
+        row = self._db.execute(
+            f"SELECT 1 FROM objects WHERE kind = ? AND key = ? AND {due}"
+            f" UNION ALL SELECT 1 FROM objects WHERE parent = ? AND {due} LIMIT 1",
+            (ref.kind, ref.key, *states, ref.key, *states),
+        ).fetchone()
+        return row is not None
+
+    # ---- what is not at the source any more -------------------------------------------------------------------
+
+    def unmet(self, kind: str, parent: Ref | None) -> list[Known]:
+        """What earlier sessions met of a kind below a parent, and this one did not."""
+        rows = self._db.execute(
+            f"SELECT id, {ENTRY} FROM objects"
+            " WHERE kind = ? AND parent = ? AND met < ? AND (progress IS NOT NULL OR status = ?) ORDER BY key",
+            (self.session, Status.CREATED, kind, parent.key if parent else "", self.session, Status.EXCLUDED),
+        ).fetchall()
+        return [Known(Ref(kind, own, parent), row[0], _entry(row) if row[1] else None) for own, *row in rows]
+
+    def number(self, kind: str, parents: Sequence[Ref]) -> int:
+        """How many objects of a kind earlier sessions met below these parents."""
+        count = "SELECT COUNT(*) FROM objects WHERE parent = ? AND kind = ? AND met < ? AND met > 0"
+        return sum(self._db.execute(count, (one.key, kind, self.session)).fetchone()[0] for one in parents)
+
+    def met_again(self) -> bool:
+        """Whether this session has met anything that an earlier one carried, below what every server has."""
+        row = self._db.execute(
+            "SELECT 1 FROM objects WHERE session = ? AND status != ? AND progress IS NOT NULL AND parent != '' LIMIT 1",
+            (self.session, Status.CREATED),
+        ).fetchone()
+        return row is not None
+
+    def forget(self, ref: Ref, below: Sequence[str]) -> None:
+        """An object is not at the sink any more, and with it went all of the kinds `below` that belonged to it."""
+        gone = (
+            "progress = NULL, new_id = NULL, digest = '', content = '', files = '', stamp = '', deleted = 0, made = 0"
+        )
+        places = [(ref.kind, ref.key, ref.key), *((kind, f"{ref.key}/", f"{ref.key}/\x7f") for kind in below)]
+        self._write(f"UPDATE objects SET {gone} WHERE kind = ? AND key BETWEEN ? AND ?", places)
+        self._write("DELETE FROM deferred WHERE kind = ? AND key BETWEEN ? AND ?", places)
+        self._ids.clear()
 
     # ---- the second pass --------------------------------------------------------------------------------------
 
@@ -242,8 +355,22 @@ class Journal:
         if outcomes:
             self._write(
                 OUTCOME,
-                [(*_identity(one.ref, one.name), self.session, one.status, one.reason, one.count) for one in outcomes],
+                [
+                    (*_identity(one.ref, one.name), self.session, self.session, one.status, one.reason, one.count)
+                    for one in outcomes
+                ],
             )
+
+    def renew(self, refs: Sequence[Ref], listed: Sequence[str]) -> None:
+        """What was lost of objects that are left as they are is lost still: parts, of no kind that is `listed`."""
+        if not refs:
+            return
+        marks = ", ".join("?" * len(listed))
+        lost = (Status.FAILED, Status.LEFT_BEHIND)
+        self._write(
+            f"UPDATE objects SET session = ? WHERE parent = ? AND kind NOT IN ({marks}) AND status IN (?, ?)",
+            [(self.session, ref.key, *listed, *lost) for ref in refs],
+        )
 
     def seen(self, records: Sequence[Record]) -> set[str]:
         """The keys of those records that have an outcome in this session already."""
@@ -255,6 +382,12 @@ class Journal:
                 (record.ref.kind, record.ref.key, self.session),
             ).fetchone()
         }
+
+    def fate(self, kind: str, own: str) -> Status | None:
+        """What became of an object of this id in this session; None where it was not met."""
+        query = "SELECT status FROM objects WHERE kind = ? AND id = ? AND session = ?"
+        row = self._db.execute(query, (kind, own, self.session)).fetchone()
+        return None if row is None else Status(row[0])
 
     def totals(self) -> dict[str, dict[Status, int]]:
         """Objects of this session by kind and status."""
@@ -290,6 +423,13 @@ def _why(folder: Path, error: Exception) -> str:
 
 def _identity(ref: Ref, name: str) -> Identity:
     return ref.kind, ref.key, ref.parent.key if ref.parent else "", ref.id, name
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    name, progress, new_id, digest, made, content, files, deleted, fresh, stamp = row
+    return Entry(
+        Progress(progress), new_id, digest, bool(made), content, files, bool(deleted), bool(fresh), name, stamp
+    )
 
 
 def _chain(ref: Ref) -> str:

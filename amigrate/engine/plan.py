@@ -27,6 +27,12 @@ def own_children(kinds: Mapping[str, Kind], parent: str) -> list[str]:
     ]
 
 
+def below(kinds: Mapping[str, Kind], name: str) -> list[str]:
+    """The kinds whose objects belong to one of this kind, directly or not."""
+    own = [kind.name for kind in kinds.values() if kind.parent == name]
+    return [*own, *(one for kind in own for one in below(kinds, kind))]
+
+
 def groups(records: Sequence[Record], size: int = EXPERIMENTS_PER_GROUP) -> Iterable[Sequence[Record]]:
     """Records in groups of at most `size`."""
     return (records[start : start + size] for start in range(0, len(records), size))

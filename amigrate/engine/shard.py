@@ -7,9 +7,10 @@ Bytes are taken before any slot of a server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from amigrate.core import codec
 from amigrate.core.errors import AmigrateError, CannotContinue, Transient, Uncarriable, Unresolved, Unsupported
 from amigrate.core.model import POINT_BYTES, Entry, Found, Outcome, Progress, Record, Ref, Rows, Stage, Status
 from amigrate.core.ports import Kind, RowCall, Sink, Source
@@ -17,12 +18,15 @@ from amigrate.engine.budget import ByteBudget
 from amigrate.engine.crowd import Crowd
 from amigrate.engine.gather import WORTH_A_WRITE, Gather, Held
 from amigrate.engine.journal import Journal
+from amigrate.engine.plan import below
+from amigrate.engine.reread import Content, Hashed, Rereader
 from amigrate.engine.stats import Stats
 
 ARTIFACT = "artifact"
 RECORDS_AT_ONCE = 64
 """Records of a page whose small requests are under way at once; the guards decide how many really are."""
 FILES_AT_ONCE = 64
+NOT_OURS = "deleted at the source; what is at the target was not made by amigrate, so it stays"
 FILE_BYTES = 512 * 1024
 """What a file costs of the memory budget while it moves: a chunk at each end."""
 
@@ -42,8 +46,14 @@ class Task:
     """True where it was found and its listing shows no difference: only its files are looked at."""
     lacks: str = ""
     """Why a file or a series of it did not arrive, where one did not."""
+    partial: bool = False
+    """True where a file of it was left out."""
     parts: int = 0
     """What still has to end before it can be committed: its rows, its files."""
+    carried: bool = False
+    """True where an earlier session came to its end with it as it is now."""
+    kept: bool = False
+    """True where it stays as its owner has it at the sink."""
     known: bool = False
     """True where an earlier session carried it as it is now: it is read again only because it has not ended."""
     moved: bool = False
@@ -55,6 +65,8 @@ class Task:
     """What it needs that is not at the sink yet."""
     ended: bool = False
     """True where it has failed: its other parts only have to come to their end."""
+    content: Content = field(default_factory=Content)
+    """What it holds beyond its listing, as far as that has been read."""
 
 
 class Shards:
@@ -75,31 +87,76 @@ class Shards:
         self._journal = journal
         self._stats = stats
         self._budget = budget
+        self._rereader = Rereader(source, kinds, budget, ARTIFACT in kinds)
+        self.recheck = False
+        """Whether what had come to its end is read again."""
         self._files = asyncio.Semaphore(FILES_AT_ONCE)
+        self.files_choice = ""
+        """Which files a user's choice may leave out, in any words; empty where it leaves out none."""
+        self.leaves_out: Callable[[Record], str] = lambda file: ""
+        """Why a user's choice leaves a file out; empty where it does not."""
         self._blocked: dict[Ref | None, list[Task]] = {}
         """Children of a sequential kind, by their parent, whose first one needs what is not at the sink yet."""
 
     async def move(self, records: Sequence[Record]) -> None:
         """One shard, from its beginning to its end."""
         async for tasks in self._loaded(await self._compared(records)):
-            await self._fill(await self._make(tasks))
+            await self._fill(await self._make(await self._grown(tasks)))
 
-    async def unblock(self) -> None:
-        """Make what had to wait for others of its kind; what nothing more comes for has failed."""
+    async def unblock(self, narrow: bool = False) -> None:
+        """Make what had to wait for others of its kind; what nothing more comes for has failed.
+
+        Where the user chose among the source's objects (`narrow`), what it waits for was left out, and so it is.
+        """
         while self._blocked:
             rows, self._blocked = self._blocked, {}
             tasks = [task for row in rows.values() for task in row]
             await self._fill(await self._make(tasks))
-            if sum(map(len, self._blocked.values())) == len(tasks):
-                for task in tasks:
-                    self.fail(task, task.waits_for or Unresolved("the one before it could not be made"))
-                self._blocked = {}
+            if sum(map(len, self._blocked.values())) < len(tasks):
+                continue
+            if narrow:
+                self._leave_out()
+                continue
+            for task in tasks:
+                self.fail(task, task.waits_for or Unresolved("the one before it could not be made"))
+            self._blocked = {}
+
+    def _leave_out(self) -> None:
+        """Those that all others wait behind stay; the others need not wait any longer."""
+        for parent, (first, *others) in [*self._blocked.items()]:
+            self.account([outcome(first.record, Status.EXCLUDED, str(first.waits_for))])
+            if others:
+                self._blocked[parent] = others
+            else:
+                del self._blocked[parent]
+
+    async def forget_lost(self, parents: Sequence[Record]) -> None:
+        """Forget what an earlier session carried and the sink does not have any more, with all that belonged to it.
+
+        Before any of it is made anew, because others name it by its id: a new server behind an old address.
+        """
+        entries = self._journal.entries(parents)
+        known = [one for one in parents if one.ref.key in entries and entries[one.ref.key].new_id is not None]
+        if not known:
+            return
+        try:
+            found = await self._sink.find(known, self._journal)
+        except CannotContinue:
+            raise
+        except AmigrateError:  # It is asked once more when their turn comes, and told then.
+            return
+        for one in known:
+            if one.ref.key not in found:
+                self._journal.forget(one.ref, below(self._kinds, one.ref.kind))
 
     # ---- compare and begin --------------------------------------------------------------------------------------
 
     async def begin(self, records: Sequence[Record]) -> list[Task]:
         """Make what the sink lacks; returns what has to be filled and committed."""
-        return await self._make(await self._compared(records))
+        made = []
+        async for tasks in self._loaded(await self._compared(records)):
+            made += await self._make(tasks)
+        return made
 
     async def _compared(self, records: Sequence[Record]) -> list[Task]:
         """What the sink lacks, or does not have as it is now."""
@@ -115,10 +172,21 @@ class Shards:
         except AmigrateError as error:
             self.account([outcome(record, Status.FAILED, str(error)) for record in records])
             return []
-        entries = self._journal.entries(records)
-        kind = self._kinds[records[0].ref.kind]
+        entries, kind = self._journal.entries(records), self._kinds[records[0].ref.kind]
         tasks = [Task(one, kind.digest(one), found.get(one.ref.key), entries.get(one.ref.key)) for one in records]
-        return [task for task in tasks if not self._is_done(task)]
+        rest = [task for task in tasks if not self._is_kept(task)]
+        return self._without(rest, [task for task in rest if self._is_done(task)])
+
+    def _is_kept(self, task: Task) -> bool:
+        """True for what is deleted at the source only, and that amigrate did not make: to be left as it is."""
+        record, found = task.record, task.found
+        kind = self._kinds[record.ref.kind]
+        if found is None or found.deleted or kind.parent is None or not kind.is_deleted(record):
+            return False
+        if found.ours or (task.entry is not None and task.entry.made):
+            return False
+        self.account([outcome(record, Status.EXCLUDED, NOT_OURS, found.new_id)])
+        return True
 
     def _is_done(self, task: Task) -> bool:
         """True where nothing is left to do for a record: the sink has it as it is."""
@@ -126,22 +194,63 @@ class Shards:
         if task.found is None:
             return False
         task.new_id = task.found.new_id
-        self._journal.known(record, task.new_id)
-        carried = entry is not None and entry.new_id == task.new_id and entry.digest == task.digest
-        unchanged = carried and kind.settled(record) and kind.parent is not None
-        progress = entry.progress if entry is not None else None
-        if unchanged and progress is Progress.WHOLE:
-            self.finish(task, anew=False)
-            return True
-        if unchanged and progress is Progress.FILLED:
-            self.account([outcome(record, Status.PRESENT, new_id=task.new_id)])
+        self._journal.known(record, task.found)
+        carried = entry is not None and entry.new_id == task.new_id and entry.arrived and self.covers(entry, record)
+        task.carried = carried
+        if carried and kind.settled(record) and kind.parent is not None and not self.recheck:
+            self._stats.unread[record.ref.kind] += 1
             return True
         if kind.batched and task.found.same and entry is None and kind.settled(record):
-            self.finish(task, anew=False)
             return True
-        task.known = carried and progress is Progress.WHOLE
+        task.known = carried and kind.parent is not None
         task.same = task.found.same and entry is None and kind.settled(record)
         return False
+
+    def covers(self, entry: Entry, record: Record) -> bool:
+        """Whether an object was carried as it is now, with all of its files that are asked for."""
+        digest = self._kinds[record.ref.kind].digest(record)
+        return entry.digest == digest or (bool(self._choice) and entry.digest == f"{digest} {self._choice}")
+
+    @property
+    def _choice(self) -> str:
+        """Which files may be left out; empty where none are."""
+        return self.files_choice if ARTIFACT in self._kinds else "without files"
+
+    def _carried(self, task: Task) -> str:
+        """The fingerprint of what has arrived: what of its files was left out comes once that is asked for."""
+        kind = self._kinds[task.record.ref.kind]
+        partial = task.partial or (ARTIFACT not in self._kinds and not kind.keeps_edits)
+        return f"{task.digest} {self._choice}" if partial else task.digest
+
+    def _without(self, tasks: Sequence[Task], same: Sequence[Task]) -> list[Task]:
+        """Leave those that are the `same` as they are; returns the rest."""
+        for task in same:
+            if task.entry is not None and task.entry.progress is Progress.FILLED:
+                self.account([outcome(task.record, Status.PRESENT, new_id=task.new_id)])
+            else:
+                self.finish(task, anew=False)
+        listed = [kind.name for kind in self._kinds.values() if kind.listed]
+        self._journal.renew([task.record.ref for task in same], listed)
+        left = {task.record.ref.key for task in same}
+        return [task for task in tasks if task.record.ref.key not in left]
+
+    async def _grown(self, tasks: Sequence[Task]) -> list[Task]:
+        """Without those that an earlier session carried and that hold nothing new, as only reading them can tell."""
+        for task in tasks:
+            task.content.document = codec.digest(task.record.doc)
+        known = [task for task in tasks if task.known and task.entry and task.entry.content]
+        if not known:
+            return [*tasks]
+        contents = await self._rereader.contents([task.record for task in known], with_bytes=self.recheck)
+        for task in known:
+            task.known = self._is_same(task, contents.get(task.record.ref.key))
+        return self._without(tasks, [task for task in known if task.known])
+
+    def _is_same(self, task: Task, content: Content | None) -> bool:
+        """Whether it holds what an earlier session has carried."""
+        if content is None or task.entry is None or content.digest != task.entry.content:
+            return False
+        return not self.recheck or (content.bytes_digest == task.entry.files != "")
 
     async def _loaded(self, tasks: Sequence[Task]) -> AsyncIterator[list[Task]]:
         """Tasks whose records hold all that a begin call needs, as many at a time as fit into memory."""
@@ -209,18 +318,31 @@ class Shards:
             task.new_id = await self._sink.begin(task.record, self._journal)
             self._journal.begun(task.record, task.new_id)
         else:
-            await self._sink.resume(task.record, task.new_id, bool(task.entry and task.entry.made), self._journal)
+            made = bool(task.entry and task.entry.made)
+            task.kept = made and task.carried and self._kinds[task.record.ref.kind].keeps_edits
+            if task.kept:
+                await self._sink.keep(task.record, task.new_id)
+            else:
+                await self._sink.resume(task.record, task.new_id, made, self._journal)
         task.begun = True
 
     async def _make_together(self, tasks: Sequence[Task]) -> None:
         """All in as few requests as the kind can; what is there already is written again to the same effect."""
-        made = await self._sink.begin_batch([task.record for task in tasks], self._journal)
+        try:
+            made = await self._sink.begin_batch([task.record for task in tasks], self._journal)
+        except CannotContinue:
+            raise
+        except AmigrateError as error:
+            for task in tasks:
+                self.fail(task, error)
+            return
         for task in tasks:
             result = made[task.record.ref.key]
             if isinstance(result, AmigrateError):
                 self.fail(task, result)
             else:
                 task.new_id, task.begun = result, True
+                task.moved = task.found is not None and not task.found.same
                 self._journal.begun(task.record, result)
 
     # ---- fill ---------------------------------------------------------------------------------------------------
@@ -253,6 +375,8 @@ class Shards:
         try:
             losses = await self._sink.commit(task.record, self._journal)
             self.account(losses)
+            if losses and self._kinds[task.record.ref.kind].retried:
+                task.lacks = losses[0].reason
             self.finish(task, anew=True)
         except CannotContinue:
             raise
@@ -261,22 +385,31 @@ class Shards:
 
     def finish(self, task: Task, *, anew: bool) -> None:
         """Everything of a record is at the sink: written `anew`, or known to be there."""
-        record, work = task.record, self._sink.deferred(task.record)
-        self._journal.defer(record.ref, work, anew=anew)
-        waiting = task.lacks or any(one.stage is Stage.REFERENCES for one in work)
-        # Where files are left out, the object is looked at again once they are asked for.
-        lacking = task.lacks or ARTIFACT not in self._kinds
-        progress = Progress.BEGUN if lacking else Progress.FILLED if waiting else Progress.WHOLE
-        self._journal.reached(record, progress, task.digest)
+        work = self._sink.deferred(task.record)
+        if not task.kept:
+            self._journal.defer(task.record.ref, work, anew=anew)
+            waiting = any(one.stage is Stage.REFERENCES for one in work)
+            self._journal.reached(task.record, self._entry(task, waiting=waiting, anew=anew))
         changed = task.moved and not task.known
         status = Status.CREATED if not task.found else Status.UPDATED if changed else Status.PRESENT
-        self.account([outcome(record, status, new_id=task.new_id)])
+        self.account([outcome(task.record, status, new_id=task.new_id)])
+
+    def _entry(self, task: Task, *, waiting: bool, anew: bool) -> Entry:
+        """What the journal has to know of an object that is at the sink."""
+        progress = Progress.BEGUN if task.lacks else Progress.FILLED if waiting else Progress.WHOLE
+        if task.entry is not None and not anew:
+            return replace(task.entry, progress=progress)
+        deleted = self._kinds[task.record.ref.kind].is_deleted(task.record)
+        entry = Entry(progress, task.new_id, self._carried(task), made=False, deleted=deleted)
+        if not anew or task.same:  # Nobody has read all of it.
+            return entry
+        return replace(entry, content=task.content.digest, files=task.content.bytes_digest)
 
     def fail(self, task: Task, error: AmigrateError) -> None:
         if task.ended:
             return
         task.ended = True
-        self.account([outcome(task.record, Status.FAILED, str(error), task.new_id)])
+        self.account([lost(task.record, error, task.new_id)])
 
     def account(self, outcomes: Sequence[Outcome]) -> None:
         self._journal.outcomes(outcomes)
@@ -357,6 +490,7 @@ class Shards:
             await self._lose(held, tasks, held.error)
         elif not held.missing:
             gather.drop(key)
+            tasks[key].content.series = gather.sums.of(key)
             await self._complete(held, tasks)
         elif held.points >= WORTH_A_WRITE:
             await self._hand_on(held, tasks)
@@ -406,6 +540,7 @@ class Shards:
         pages = self._source.files(task.record)
         async with asyncio.TaskGroup() as group:
             while (page := await self._next_files(task, pages)) is not None:
+                task.content.add_files(page)
                 for file in page:
                     await self._files.acquire()
                     job = group.create_task(self._file(task, file, held))
@@ -438,6 +573,10 @@ class Shards:
     async def _file(self, task: Task, file: Record, held: Mapping[str, int]) -> None:
         if task.ended:
             return
+        if reason := self.leaves_out(file):
+            task.partial = True
+            self.account([outcome(file, Status.EXCLUDED, reason)])
+            return
         if task.same and not file.error and held.get(file.ref.id) == file.doc.get("size"):
             self.account([outcome(file, Status.PRESENT)])
             return
@@ -462,8 +601,10 @@ class Shards:
         """Move one file; a body that breaks off is opened again."""
         for attempt in range(5):
             try:
-                body = self._source.open(task.record, file)
-                return await self._sink.put_file(task.record, file, body, self._journal)
+                hashed = Hashed(self._source.open(task.record, file))
+                size = await self._sink.put_file(task.record, file, hashed.body, self._journal)
+                task.content.sums[file.ref.id] = hashed.sum
+                return size
             except Transient:
                 if attempt == 4:
                     raise
@@ -482,7 +623,7 @@ def outcome(record: Record, status: Status, reason: str = "", new_id: str | None
     return Outcome(record.ref, status, new_id or None, reason, record.name)
 
 
-def lost(record: Record, error: AmigrateError) -> Outcome:
+def lost(record: Record, error: AmigrateError, new_id: str | None = None) -> Outcome:
     """Why a record did not arrive: something went wrong, or it cannot be carried at all."""
     status = Status.LEFT_BEHIND if isinstance(error, Uncarriable) else Status.FAILED
-    return outcome(record, status, str(error))
+    return outcome(record, status, str(error), new_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from amigrate.core.model import Notes, Status
@@ -19,6 +19,17 @@ class Requests:
     overloads: int = 0
     concurrency: dict[str, int] = field(default_factory=dict)
     """The limit found for each class of work."""
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """How long the answers took in all, by class of work; those that are files are not counted."""
+
+    def latency(self, work: str) -> float:
+        """Seconds that an answer of this class takes on the average; 0 where nothing was asked."""
+        return self.seconds[work] / self.sent[work] if self.sent[work] else 0.0
+
+    def add(self, other: Requests) -> None:
+        self.sent.update(other.sent)
+        self.retried += other.retried
+        self.overloads += other.overloads
 
 
 @dataclass(slots=True)
@@ -30,6 +41,10 @@ class Stats:
     listed: Counter[str] = field(default_factory=Counter)
     """Objects listed at the source, by kind."""
     done: Counter[tuple[str, Status]] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+    """Objects by kind that had come to their end when they were carried, and were not read again."""
+    vanished: Counter[str] = field(default_factory=Counter)
+    """Objects by kind that were deleted at the source since they were carried, and stay at the sink."""
     points: int = 0
     bytes: int = 0
     total_experiments: int = 0
@@ -41,6 +56,15 @@ class Stats:
     source: Requests = field(default_factory=Requests)
     sink: Requests = field(default_factory=Requests)
     notes: Notes = field(default_factory=Notes)
+
+    def add(self, part: Stats) -> None:
+        """Count what a part of this session has done."""
+        self.listed.update(part.listed)
+        self.done.update(part.done)
+        self.points += part.points
+        self.bytes += part.bytes
+        self.source.add(part.source)
+        self.sink.add(part.sink)
 
     @property
     def seconds(self) -> float:

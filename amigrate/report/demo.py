@@ -13,6 +13,9 @@ from amigrate.report import comparison, summary
 from amigrate.report.comparison import Comparison
 from amigrate.report.summary import EXIT_DONE, EXIT_LOSS, Summary
 
+SHOWN = 50
+"""Differences that the terminal shows."""
+
 
 @dataclass(slots=True)
 class Demo:
@@ -24,10 +27,9 @@ class Demo:
 
     @property
     def exit_code(self) -> int:
-        """That of the first move that went wrong; else whether the comparison found both sides equal."""
+        """That of the first move that went wrong; else that of the comparison."""
         wrong = next((move.exit_code for move in self.moves if move.exit_code), EXIT_DONE)
-        different = self.comparison is None or bool(self.comparison.different)
-        return wrong or (EXIT_LOSS if different else EXIT_DONE)
+        return wrong or (self.comparison.exit_code if self.comparison else EXIT_LOSS)
 
     def as_json(self) -> dict[str, Any]:
         """For machines; stable names."""
@@ -51,6 +53,6 @@ def show(demo: Demo, console: Console) -> None:
         summary.show(move, console)
         console.print()
     if demo.comparison is not None:
-        comparison.show(demo.comparison, console)
+        comparison.show(demo.comparison, console, most=SHOWN)
         console.print()
     console.print(f"the archive is yours to look at: {demo.archive}", highlight=False, markup=False, soft_wrap=True)

@@ -19,8 +19,10 @@ class Ping:
     version: str
     store: str
     workspaces: bool | None
+    workspace_names: Sequence[str]
     workspace: str
     registry_uri: str
+    registry_version: str
     proxied: bool | None
     administrator: bool | None
     experiments: int
@@ -40,8 +42,10 @@ class Ping:
             "version": self.version,
             "store": self.store or None,
             "workspaces": self.workspaces,
+            "workspace_names": list(self.workspace_names),
             "workspace": self.workspace or None,
             "registry_uri": self.registry_uri or None,
+            "registry_version": self.registry_version or None,
             "artifacts_proxied": self.proxied,
             "administrator": self.administrator,
             "experiments": self.experiments,
@@ -65,9 +69,10 @@ def _facts(ping: Ping) -> Iterator[tuple[str, str]]:
     yield "server", ping.uri
     yield "version", ping.version
     yield "store", ping.store or "does not say"
-    yield "workspaces", _word(ping.workspaces) + (f", asked for {ping.workspace}" if ping.workspace else "")
+    names = f": {', '.join(ping.workspace_names)}" if ping.workspace_names else ""
+    yield "workspaces", _word(ping.workspaces) + names + (f"; asked for {ping.workspace}" if ping.workspace else "")
     if ping.registry_uri:
-        yield "registry", f"{ping.registry_uri}"
+        yield "registry of models", f"{ping.registry_uri}, version {ping.registry_version}"
     yield "artifacts through the server", _word(ping.proxied)
     if ping.administrator is not None:
         yield "administrator", _word(ping.administrator)

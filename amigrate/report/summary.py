@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from rich.table import Table
 
 from amigrate.core import codec
 from amigrate.core.model import Status
+from amigrate.engine.rehearsal import Expected
 from amigrate.engine.stats import Requests, Stats
+from amigrate.report.plan import planned, told
+from amigrate.report.units import size
 
 PARTS = {
     "param": "params",
@@ -22,10 +26,22 @@ PARTS = {
     "dataset-input": "dataset-inputs",
     "source": "sources",
     "assessment": "assessments",
+    "icons": "icons",
+    "linked-trace": "linked-traces",
+    "question": "questions",
+    "review": "reviews",
+    "reviewer": "reviewers",
+    "grant": "grants",
+    "scorer_version": "scorer-versions",
+    "online_config": "online-configs",
+    "output": "outputs",
 }
-"""Parts of runs, and of versions, that may be lost alone, and what `--accept-loss` calls them."""
+"""Parts of objects that may be lost alone, and what `--accept-loss` calls them."""
 SHOWN = 20
 """Losses that the terminal shows; the report has them all."""
+
+WOULD = {Status.CREATED: "create", Status.UPDATED: "complete"}
+"""What the columns mean where nothing has moved."""
 
 EXIT_DONE = 0
 EXIT_LOSS = 1
@@ -54,6 +70,10 @@ class Summary:
     """The command that continues."""
     caveats: Sequence[str] = field(default_factory=tuple)
     """What this kind of move never carries: the fidelity table in short."""
+    parts: Mapping[str, Summary] = field(default_factory=dict)
+    """Where workspaces were moved: what became of each."""
+    plan: Expected | None = None
+    """What the move would come to, where nothing has moved."""
 
     def as_json(self) -> dict[str, Any]:
         """The summary for machines; stable names."""
@@ -65,21 +85,43 @@ class Summary:
             "error": self.error or None,
             "resume": self.resume or None,
             "seconds": round(self.stats.seconds, 3),
-            "objects": {
-                label(kind): {str(status): count for status, count in counts.items()}
-                for kind, counts in sorted(self.totals.items())
-            },
-            "metric_points": self.stats.points,
-            "bytes": self.stats.bytes,
+            "objects": _objects(self.totals),
+            "not_read_again": {label(kind): count for kind, count in sorted(self.stats.unread.items())},
+            "deleted_at_source": {label(kind): count for kind, count in sorted(self.stats.vanished.items())},
+            "metric_points": self.plan.rows if self.plan else self.stats.points,
+            "bytes": self.plan.bytes if self.plan else self.stats.bytes,
+            "plan": planned(self.plan) if self.plan else None,
             "lost": self.lost,
             "accepted_losses": self.accepted,
             "losses": list(self.losses),
             "warnings": list(self.stats.notes.warnings),
+            "not_looked_for": list(self.stats.notes.unseen),
             "never_carried": list(self.caveats),
             "requests": {"source": _requests(self.stats.source), "target": _requests(self.stats.sink)},
             "report": str(self.report) if self.report else None,
             "id_map": str(self.id_map) if self.id_map else None,
+            **({"workspaces": {name: _part(part) for name, part in self.parts.items()}} if self.parts else {}),
         }
+
+
+def _objects(totals: Mapping[str, Mapping[Status, int]]) -> dict[str, dict[str, int]]:
+    return {
+        label(kind): {str(status): count for status, count in counts.items()} for kind, counts in sorted(totals.items())
+    }
+
+
+def _part(part: Summary) -> dict[str, Any]:
+    """What the whole says of one workspace; its own report has the rest."""
+    return {
+        "source": part.source,
+        "target": part.target,
+        "exit_code": part.exit_code,
+        "error": part.error or None,
+        "objects": _objects(part.totals),
+        "lost": part.lost,
+        "report": str(part.report) if part.report else None,
+        "id_map": str(part.id_map) if part.id_map else None,
+    }
 
 
 def label(kind: str) -> str:
@@ -101,15 +143,16 @@ def show(summary: Summary, console: Console) -> None:
     """The summary for people."""
     console.print(f"[bold]{summary.command}[/bold]  {summary.source} → {summary.target}", highlight=False)
     console.print(_table(summary))
-    stats = summary.stats
-    sent = sum(stats.source.sent.values()) + sum(stats.sink.sent.values())
-    console.print(
-        f"{stats.points:,} metric points, {_size(stats.bytes)} of files, {sent:,} requests"
-        f" ({stats.source.retried + stats.sink.retried} repeated), {stats.seconds:.1f} s",
-        highlight=False,
-    )
-    for line in _lines(summary):
+    for line in (*(told(summary.plan) if summary.plan else _moved(summary.stats)), *_lines(summary)):
         console.print(plain(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def _moved(stats: Stats) -> Iterator[str]:
+    sent = sum(stats.source.sent.values()) + sum(stats.sink.sent.values())
+    yield (
+        f"{stats.points:,} metric points, {size(stats.bytes)} of files, {sent:,} requests"
+        f" ({stats.source.retried + stats.sink.retried} repeated), {stats.seconds:.1f} s"
+    )
 
 
 def warn(console: Console, text: str) -> None:
@@ -120,10 +163,19 @@ def warn(console: Console, text: str) -> None:
 def _lines(summary: Summary) -> Iterator[str]:
     for warning in summary.stats.notes.warnings[:SHOWN]:
         yield f"warning: {warning}"
+    for unseen in summary.stats.notes.unseen:
+        yield f"not looked for: {unseen}"
     for loss in summary.losses[:SHOWN]:
         yield f"{loss['status']}: {describe(loss)}: {loss.get('reason', '')}"
     if len(summary.losses) > SHOWN:
         yield "… and more: the report has all of them"
+    if runs := summary.stats.unread["run"]:
+        yield f"{runs:,} ended runs were not read again: --recheck looks for points and files added to them since"
+    if vanished := {kind: count for kind, count in summary.stats.vanished.items() if count}:
+        told = ", ".join(f"{count:,} {label(kind)}" for kind, count in vanished.items())
+        yield f"deleted at the source since they were carried: {told}; --propagate-deletes deletes them here too"
+    for name, part in summary.parts.items():
+        yield f"workspace {name}: {_in_short(part)}"
     if summary.caveats:
         yield "never carried: " + "; ".join(summary.caveats) + " (see the fidelity table in the README)"
     if summary.report:
@@ -136,6 +188,15 @@ def _lines(summary: Summary) -> Iterator[str]:
         yield f"continue with: {summary.resume}"
 
 
+def _in_short(part: Summary) -> str:
+    """One workspace in a line."""
+    counts: Counter[Status] = Counter()
+    for one in part.totals.values():
+        counts.update(one)
+    told = ", ".join(f"{counts[status]:,} {status}" for status in Status if counts[status]) or "nothing in it"
+    return f"{told}{f'; {part.error}' if part.error else ''} (report: {part.report})"
+
+
 def plain(text: str) -> str:
     """A line that a terminal takes for nothing but text: names may hold control characters."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
@@ -143,29 +204,22 @@ def plain(text: str) -> str:
 
 def describe(loss: dict[str, object]) -> str:
     """One object in words."""
+    place = f"workspace {loss['workspace']}: " if loss.get("workspace") else ""
     count = loss.get("count")
     if isinstance(count, int) and loss.get("id") == "*" and "/" not in str(loss.get("key", "")):
-        return f"{count} {label(str(loss['kind']))}"
+        return f"{place}{count} {label(str(loss['kind']))}"
     name = f" '{loss['name']}'" if loss.get("name") and loss.get("name") != loss.get("id") else ""
-    return f"{loss['kind']} {loss.get('key') or loss['id']}{name}"
+    return f"{place}{loss['kind']} {loss.get('key') or loss['id']}{name}"
 
 
 def _table(summary: Summary) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for status in Status:
-        table.add_column(str(status), justify="right")
+        table.add_column(WOULD.get(status, str(status)) if summary.plan else str(status), justify="right")
     for kind, counts in summary.totals.items():
         table.add_row(label(kind), *(f"{counts.get(status, 0):,}" for status in Status))
     return table
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    raise AssertionError("the loop returns")
 
 
 def dump(value: object) -> str:
