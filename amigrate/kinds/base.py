@@ -6,18 +6,37 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core import codec
-from amigrate.core.errors import AmigrateError
-from amigrate.core.model import Body, Deferred, Doc, Found, Notes, Outcome, Record, Ref, Rows
+from amigrate.core.errors import AmigrateError, Uncarriable, Unresolved
+from amigrate.core.model import (
+    Body,
+    Deferred,
+    Doc,
+    Forecast,
+    Foreseen,
+    Found,
+    Notes,
+    OnConflict,
+    Outcome,
+    Record,
+    Ref,
+    Rows,
+)
 from amigrate.core.ports import Ids, Names, RowCall, Scan
+from amigrate.core.secrets import Secrets
+from amigrate.kinds.claims import Claims
 from amigrate.kinds.limits import Limits, is_plain, limits_of
+from amigrate.kinds.naming import Naming
 from amigrate.kinds.store import is_sql
 
 RESTORE_EXPERIMENT = Endpoint("POST", f"{V2}/experiments/restore", Work.WRITE)
 PROVENANCE = "amigrate."
 SOURCE_TAGS = "mlflow_exim."
+NO_STAGE = "None"
+"""The stage of a version of a registered model that has none."""
 STAGES = ("active", "deleted")
 
 
@@ -41,17 +60,32 @@ class Target:
     index: Index
     notes: Notes
     source_tags: bool = False
-    rename: str | None = None
-    """The name the single experiment of the source gets."""
-    rename_model: str | None = None
-    """The name the single registered model of the source gets."""
+    provenance: bool = True
+    """Whether what is made gets a tag that says where it was first made (`PROVENANCE`)."""
+    narrowed: bool = False
+    """True where the user chose among the source's objects: what is not there may have been left out."""
+    naming: Naming = field(default_factory=Naming)
+    """What is called how, and what happens where a name is taken."""
     fresh: set[str] = field(default_factory=set)
-    """Experiments made in this session: nothing needs to be looked for in them."""
+    """Experiments and evaluation datasets made in this session: nothing needs to be looked for in them."""
     retired: set[str] = field(default_factory=set)
     """Source experiments that are deleted there, by source id."""
+    kept_alive: set[str] = field(default_factory=set)
+    """Names of experiments that are not deleted at the source."""
+    renaming: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Experiments that were renamed at the source: by the name that they still have here, id and new name."""
+    left_names: set[str] = field(default_factory=set)
+    """The names that those had, or have."""
+    merged: dict[str, str] = field(default_factory=dict)
+    """Experiments made in this session, by name."""
     dormant: set[str] = field(default_factory=set)
     """Target experiments that are deleted now and have to be restored before anything is written to them."""
+    deleted_here: set[str] = field(default_factory=set)
+    """Those that this session has deleted, and with them their runs."""
     _waking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    in_line: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """Who makes one of several objects that cannot be told apart, or writes what only one may, holds the lock of that
+    name."""
 
     copies: set[str] = field(default_factory=set)
     """Keys of source runs whose original is in the source too: they go by their own id, not by their original's."""
@@ -69,19 +103,39 @@ class Target:
     fresh_names: set[str] = field(default_factory=set)
     """Registered models and prompts made in this session: they have no versions but ours."""
     last_version: dict[str, int] = field(default_factory=dict)
-    """The highest number that each of them is known to have given."""
+    """The highest number that each registered model or prompt is known to have given."""
+    numbered: set[str] = field(default_factory=set)
+    """Those of which the server itself has said so in this session: nothing that is deleted has a higher one."""
     artifact_roots: dict[str, str] = field(default_factory=dict)
     """Where the artifacts of runs and logged models lie, by the target's id."""
+    claims: dict[str, Claims] = field(default_factory=dict)
+    """By kind, which of the target's objects is which of the source's, where names do not tell."""
+    fresh_servers: set[str] = field(default_factory=set)
+    """MCP servers made in this session: they have no versions but ours."""
+    scorers: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Names and ids of scorers, by experiment."""
+    passwords: Secrets = field(default_factory=Secrets)
+    """For users."""
+    webhook_secrets: Secrets = field(default_factory=Secrets)
+    output_fields: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By evaluation dataset, name and type of the fields that outputs of its records have, until it has seen some."""
+    dry: bool = False
+    """True where nothing may be written: not even what an earlier session left half done is completed."""
     _sql: bool | None = None
+
+    def alone(self, name: str) -> asyncio.Lock:
+        """Held by who must be the only one to do something."""
+        return self.in_line.setdefault(name, asyncio.Lock())
 
     @property
     def limits(self) -> Limits:
         """How much of a text the server takes."""
         return limits_of(self.api.abilities)
 
-    def model_name(self, name: str) -> str:
-        """What a registered model or prompt of the source is called at the target."""
-        return self.rename_model or name
+    @property
+    def updates(self) -> bool:
+        """Whether what amigrate did not make gets the fields of the source's."""
+        return self.naming.on_conflict is OnConflict.UPDATE
 
     async def is_sql(self) -> bool:
         """True where points may be sent again, because the store drops what it has; asked once, and only if needed."""
@@ -116,6 +170,18 @@ class Kind:
     sequential: bool = False
     heavy: bool = False
     batched: bool = False
+    named: bool = False
+    merges: bool = False
+    tells_parent: bool = False
+    comes_with: str = ""
+    opt_in: bool = False
+    """True where it moves only when `--objects` names it."""
+    keeps_edits: bool = False
+    """True where what its owner changes at the target stays until it changes at the source too."""
+    global_ids: bool = False
+    by_origin: bool = False
+    ids_vary: bool = False
+    retried: bool = False
     folder: str = ""
     """The folder of the archive that holds its objects, below the parent's own."""
     document: str = ""
@@ -123,6 +189,12 @@ class Kind:
     points: bool = False
     inside: str = ""
     """For an object without a document: the list in its parent's `doc` that holds it."""
+    lines: str = ""
+    """For many of these: the file beside their parent's document that has each on a line of its own."""
+    about: tuple[str, ...] = ()
+    """Kinds that it is of no use without: they come along with it, and where one of them is left out, so is it."""
+    overlooks: str = ""
+    """Which experiments it is not looked for in, and why, unless it is asked for by name; empty where it always is."""
 
     # ---- pure -------------------------------------------------------------------------------------------------
 
@@ -133,6 +205,9 @@ class Kind:
     def series(self, record: Record) -> Sequence[str]:
         return ()
 
+    def is_deleted(self, record: Record) -> bool:
+        return False
+
     def settled(self, record: Record) -> bool:
         return True
 
@@ -142,6 +217,14 @@ class Kind:
     def needed(self, record: Record) -> Sequence[tuple[str, str]]:
         """See `core.ports.Kind`."""
         return ()
+
+    def comes_from(self, record: Record) -> Sequence[tuple[str, str]]:
+        """See `core.ports.Kind`."""
+        return ()
+
+    def rank(self, record: Record) -> tuple[int, str]:
+        """See `core.ports.Shape`."""
+        return 0, ""
 
     def encode(self, record: Record) -> Doc:
         """The `mlflow` part of the document on disk."""
@@ -157,6 +240,14 @@ class Kind:
         Raises `ValueError` where the document is not as it should be: nothing of it may surprise anybody later.
         """
         return Record(Ref(self.name, ref_id, parent), document.get("mlflow") or {})
+
+    def part(self, record: Record) -> int | None:
+        """See `core.ports.Shape`."""
+        return None
+
+    def joined(self, parts: Sequence[Record]) -> Record:
+        """See `core.ports.Shape`."""
+        raise NotImplementedError(self.name)
 
     def match(self, record: Record) -> str:
         """What is the same object on the other side of a comparison; its id, where the kind keeps ids."""
@@ -174,6 +265,10 @@ class Kind:
         """The bytes of such a file without the ids, and the objects that they name."""
         return data, []
 
+    def forecast(self, batch: Sequence[Record]) -> Forecast:
+        """See `core.ports.Source.forecast`."""
+        return Forecast()
+
     # ---- read -------------------------------------------------------------------------------------------------
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
@@ -183,9 +278,17 @@ class Kind:
         """For a kind that others need: see `core.ports.Source.locate`."""
         raise NotImplementedError(self.name)
 
+    async def count(self, api: Api, parents: Sequence[Record]) -> int | None:
+        """See `core.ports.Source.count`."""
+        return None
+
     async def load(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
         """For a heavy kind: see `core.ports.Source.load`."""
         yield [*batch]
+
+    async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
+        """For a kind whose listings may hide an object: see `core.ports.Source.missed`."""
+        return []
 
     async def rows(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         nothing: tuple[RowCall, ...] = ()
@@ -205,8 +308,27 @@ class Kind:
 
     # ---- write ------------------------------------------------------------------------------------------------
 
+    def everybodys(self, held: Found) -> bool:
+        """For a named kind: True for an object that every server has, whoever made it."""
+        return False
+
+    async def recognises(
+        self, target: Target, record: Record, held: Found, children: Sequence[Record], ids: Ids, given: bool = False
+    ) -> bool:
+        """For a named kind: whether the target's object is the source's, made by an earlier amigrate, as what belongs
+        to it tells. `given` says that amigrate gives such names."""
+        return False
+
     async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
         return {}
+
+    async def rehearse(self, target: Target, record: Record, new_id: str, made: bool | None, ids: Ids) -> Foreseen:
+        """See `core.ports.Sink.rehearse`. Only requests that read."""
+        return Foreseen()
+
+    def judged(self, target: Target, file: Record) -> Record:
+        """For files: see `core.ports.Sink.judged`."""
+        return file
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
         """Make the object; returns its new id and whatever the kind wants to be given back with its parts."""
@@ -220,6 +342,10 @@ class Kind:
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """Go on with an object that exists (`made`: by an earlier session of ours); as `begin` without the id."""
+        return None
+
+    async def keep(self, target: Target, record: Record, new_id: str) -> Any:
+        """For a kind that keeps edits: see `core.ports.Sink.keep`; as `resume`."""
         return None
 
     async def put_rows(self, target: Target, record: Record, rows: Sequence[Rows], ids: Ids, state: Any) -> None:
@@ -237,8 +363,28 @@ class Kind:
     def deferred(self, target: Target, record: Record, state: Any) -> list[Deferred]:
         return []
 
+    async def remove(self, target: Target, ref: Ref, new_id: str, ids: Ids) -> None:
+        """See `core.ports.Sink.remove`."""
+        raise Uncarriable("amigrate does not delete objects of this kind")
+
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
         return True
+
+
+def home_of(record: Record, ids: Ids) -> str:
+    """The target's id of the experiment that an object belongs to. Raises `Unresolved`."""
+    parent = record.ref.parent
+    new_id = ids.new_id("experiment", parent.id) if parent else None
+    if new_id is None:
+        raise Unresolved(f"its experiment {parent.id if parent else '?'} is not at the target")
+    return new_id
+
+
+def lacking(api: Api, *release: int) -> str:
+    """Why a server cannot have a kind that this release brought and only databases keep; empty where it can."""
+    if api.abilities.older_than(*release):
+        return f"is MLflow {api.abilities.version or '2.0'}: {'.'.join(map(str, release))} has them"
+    return "has a file store, which keeps none" if api.abilities.store == "FileStore" else ""
 
 
 def tags_of(doc: Doc) -> dict[str, str]:

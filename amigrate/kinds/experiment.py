@@ -8,27 +8,37 @@ marks them all active (MLflow 3.17.2).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from amigrate.client.api import SEARCH_EXPERIMENTS, V2, Api, Endpoint, Work
+from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core import codec
-from amigrate.core.errors import Conflict, Rejected
-from amigrate.core.model import Deferred, Doc, Found, Outcome, Record, Ref, Stage
+from amigrate.core.errors import Conflict, Rejected, Uncarriable
+from amigrate.core.model import Deferred, Doc, Foreseen, Found, Outcome, Record, Ref, Stage
 from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import identity, mapping, text, texts, whole, word
+from amigrate.kinds import recognition
 from amigrate.kinds.base import STAGES, Kind, Target, content_tags, tag_list, tags_of
+from amigrate.kinds.experiment_scan import ExperimentScan, experiment_pages
 from amigrate.kinds.limits import fitting, lost
+from amigrate.kinds.naming import recognised
+from amigrate.kinds.removal import strangers
 from amigrate.kinds.source_tags import experiment_source_tags
 
 CREATE = Endpoint("POST", f"{V2}/experiments/create", Work.WRITE)
 DELETE = Endpoint("POST", f"{V2}/experiments/delete", Work.WRITE)
+RENAME = Endpoint("POST", f"{V2}/experiments/update", Work.WRITE)
 SET_TAG = Endpoint("POST", f"{V2}/experiments/set-experiment-tag", Work.WRITE)
 BY_NAME = Endpoint("GET", f"{V2}/experiments/get-by-name")
 
-PAGE = 1000
+EQUAL = ("lifecycle_stage", "tags")
 ORDERS_ONLY = ("mlflow.trace.archiveNow",)
 """Tags that are commands to the server rather than facts: never carried."""
+GATEWAY_ID = "mlflow.experiment.sourceId"
+"""The endpoint of the AI gateway whose traces an experiment was made for, where it was."""
+BY_ID = "by id"
+"""Where the index keeps the target's experiments by id."""
 DEFAULT = "0"
 """The experiment that every SQL store has from its beginning."""
 
@@ -40,10 +50,15 @@ class Experiment(Kind):
     label = "experiments"
     folder = "experiments"
     document = "experiment.json"
+    named = True
+    merges = True
 
     def digest(self, record: Record) -> str:
         doc = record.doc
         return codec.digest([doc.get("name"), doc.get("lifecycle_stage"), sorted(tags_of(doc).items())])
+
+    def is_deleted(self, record: Record) -> bool:
+        return is_deleted(record)
 
     def excluded(self, record: Record, deleted: bool) -> str:
         if is_deleted(record) and not deleted:
@@ -55,8 +70,9 @@ class Experiment(Kind):
 
     def comparable(self, record: Record, names: Names) -> Doc:
         tags = content_tags(tags_of(record.doc))
+        if GATEWAY_ID in tags:
+            tags[GATEWAY_ID] = names("gateway_endpoint", tags[GATEWAY_ID])
         return {
-            "name": record.doc.get("name"),
             "lifecycle_stage": record.doc.get("lifecycle_stage"),
             "tags": {key: value for key, value in tags.items() if key not in ORDERS_ONLY},
         }
@@ -81,15 +97,56 @@ class Experiment(Kind):
     async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
         if not target.index.loaded(""):
             await _load(target)
+        known = {record.ref.key: held for record in records if (held := _by_id(target, record, ids)) is not None}
         found = {}
         for record in records:
-            held = target.index.get("", target_name(target, record))
+            name = target.naming.recall(record, ids, lambda name: target.index.get("", name) is not None)
+            if not is_deleted(record):
+                target.kept_alive.add(name)
+            held = known.get(record.ref.key)
+            if held is not None and codec.loads(held[1])["name"] != name and ids.made(record.ref):
+                before = codec.loads(held[1])["name"]
+                target.renaming[before] = held[0].new_id, name
+                target.left_names.add(before)
+        for record in records:
+            held = known.get(record.ref.key) or _by_name(target, record)
             if held is not None:
-                found[record.ref.key] = Found(held[0].new_id, held[1] == _facts(record), held[0].deleted)
+                facts = codec.loads(held[1])
+                same = all(facts[what] == value for what, value in _facts(record).items() if what in EQUAL)
+                found[record.ref.key] = Found(held[0].new_id, same, held[0].deleted, stamp=facts["creation_time"])
         return found
 
+    def everybodys(self, held: Found) -> bool:
+        return held.new_id == DEFAULT
+
+    async def recognises(
+        self, target: Target, record: Record, held: Found, children: Sequence[Record], ids: Ids, given: bool = False
+    ) -> bool:
+        return recognised(await recognition.of_experiment(target, held.new_id, children), given)
+
+    async def rehearse(self, target: Target, record: Record, new_id: str, made: bool | None, ids: Ids) -> Foreseen:
+        """A tag that comes with a new experiment is checked by no SQLite, and by every other database."""
+        if made is None:
+            target.fresh.add(new_id)
+        limit = target.limits.experiment_tag
+        long = [key for key, value in tags_of(record.doc).items() if len(value) > limit]
+        doubt = f"tags of experiments over {limit} characters: cut where the target checks them"
+        return Foreseen(1 + is_deleted(record), doubts=[doubt] * len(long))
+
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
-        name, losses = target_name(target, record), list[Outcome]()
+        """Of several that become one, the first one makes it."""
+        name = target_name(target, record)
+        lock = target.in_line.setdefault(f"experiment {name}", asyncio.Lock())
+        async with lock:
+            if not target.naming.counts(record) and name in target.merged:
+                return target.merged[name], list[Outcome]()
+            new_id, losses = await self._make(target, record, name)
+            target.merged[name] = new_id
+            return new_id, losses
+
+    async def _make(self, target: Target, record: Record, name: str) -> tuple[str, list[Outcome]]:
+        losses: list[Outcome] = []
+        await self._rename(target, record, name, losses)
         tags = {key: value for key, value in tags_of(record.doc).items() if key not in ORDERS_ONLY}
         if target.source_tags:
             tags |= experiment_source_tags(record, target.notes)
@@ -107,14 +164,17 @@ class Experiment(Kind):
 
     async def _made_meanwhile(self, target: Target, record: Record, name: str) -> str:
         """The name was free when we looked: an earlier answer of ours got lost, or somebody was faster."""
+        if name in target.left_names:
+            raise Rejected("the target has another experiment of this name, which could not be renamed")
         answer = await target.api.call(BY_NAME, params=[("experiment_name", name)])
         new_id = str(answer["experiment"]["experiment_id"])
         self._retire(target, record)
         return new_id
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
-        held = target.index.get("", target_name(target, record))
-        deleted = held is not None and held[0].deleted
+        held = target.index.get(BY_ID, new_id)
+        assert held is not None, f"{record.ref} was found in no listing"
+        deleted = held[0].deleted
         if deleted and not (is_deleted(record) or made):
             raise Rejected("an experiment of this name is deleted at the target: restore or rename it there")
         if deleted:
@@ -122,20 +182,55 @@ class Experiment(Kind):
         if deleted or made:
             self._retire(target, record)
         losses: list[Outcome] = []
-        if new_id == DEFAULT:
-            await self._complete_default(target, record, losses)
+        facts = codec.loads(held[1])
+        if new_id == DEFAULT and not target.updates:
+            await self._complete_default(target, record, facts, losses)
+        elif (made or target.updates) and target.naming.counts(record):
+            await self._update(target, record, new_id, facts, losses, ids)
         return losses
+
+    async def _update(
+        self, target: Target, record: Record, new_id: str, held: Doc, losses: list[Outcome], ids: Ids
+    ) -> None:
+        """The tags and the name of the source; tags that the target has besides stay. Nothing can be written to a
+        deleted one."""
+        tags = {key: value for key, value in tags_of(record.doc).items() if key not in ORDERS_ONLY}
+        changed = {key: value for key, value in tags.items() if held["tags"].get(key) != value}
+        entry = ids.entry("experiment", record.ref.id)
+        revived = entry is not None and entry.deleted and not is_deleted(record)
+        if revived or changed or held["name"] in target.renaming:
+            await target.wake(new_id)
+        await self._rename(target, record, held["name"], losses)
+        await self._set_tags(target, record, new_id, changed, losses)
+
+    async def _rename(self, target: Target, record: Record, name: str, losses: list[Outcome]) -> None:
+        """The target's experiment of this name was renamed at the source; no other one can be called so before."""
+        async with target.in_line.setdefault("renaming", asyncio.Lock()):
+            if name not in target.renaming:
+                return
+            own, new = target.renaming.pop(name)
+            try:
+                await target.api.call(RENAME, {"experiment_id": own, "new_name": new})
+            except Conflict:
+                losses.append(lost("name", new, record.ref, "the target has another experiment of this name"))
+
+    async def remove(self, target: Target, ref: Ref, new_id: str, ids: Ids) -> None:
+        """With all that is in it, which the server keeps until `mlflow gc` comes; only where all of that is ours."""
+        strange = await strangers(target.api, new_id, ids)
+        if strange:
+            raise Uncarriable(f"{strange} in it was not made by amigrate")
+        await target.api.call(DELETE, {"experiment_id": new_id})
 
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
         losses: list[Outcome] = state or []
         return losses
 
-    async def _complete_default(self, target: Target, record: Record, losses: list[Outcome]) -> None:
+    async def _complete_default(self, target: Target, record: Record, held: Doc, losses: list[Outcome]) -> None:
         """Experiment 0 is there before anybody fills it: it gets the tags it lacks, none is replaced."""
-        answer = await target.api.call(BY_NAME, params=[("experiment_name", target_name(target, record))])
-        held = tags_of(answer["experiment"])
         lacking = {
-            key: value for key, value in tags_of(record.doc).items() if key not in held and key not in ORDERS_ONLY
+            key: value
+            for key, value in tags_of(record.doc).items()
+            if key not in held["tags"] and key not in ORDERS_ONLY
         }
         await self._set_tags(target, record, DEFAULT, lacking, losses)
 
@@ -151,7 +246,8 @@ class Experiment(Kind):
                 losses.append(lost("tag", item["key"], record.ref, f"the target refuses it: {error}"))
 
     def _retire(self, target: Target, record: Record) -> None:
-        if is_deleted(record):
+        """What is deleted at the source goes at the end, unless another one that is not goes into the same."""
+        if is_deleted(record) and target_name(target, record) not in target.kept_alive:
             target.retired.add(record.ref.id)
 
     def deferred(self, target: Target, record: Record, state: Any) -> list[Deferred]:
@@ -159,48 +255,14 @@ class Experiment(Kind):
         return [Deferred(Stage.DELETIONS, {})] if record.ref.id in target.retired else []
 
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
-        if new_id not in target.dormant:
-            await target.api.call(DELETE, {"experiment_id": new_id})
+        if new_id in target.dormant:
+            return True
+        if new_id not in target.fresh and (strange := await strangers(target.api, new_id, ids)):
+            raise Uncarriable(f"deleted at the source, but {strange} in it was not made by amigrate: it stays")
+        await target.api.call(DELETE, {"experiment_id": new_id})
+        target.dormant.add(new_id)
+        target.deleted_here.add(new_id)
         return True
-
-
-class ExperimentScan:
-    """Every experiment, oldest first, so that what is created meanwhile comes at the end."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-        self._seen: set[str] = set()
-
-    async def pages(self) -> AsyncIterator[list[Record]]:
-        async for page in experiment_pages(self._api):
-            self._seen.update(record.ref.id for record in page)
-            yield page
-
-    async def size(self) -> int | None:
-        """Not worth a request: one page holds most servers."""
-        return None
-
-    async def again(self) -> AsyncIterator[list[Record]]:
-        async for page in experiment_pages(self._api):
-            new = [record for record in page if record.ref.id not in self._seen]
-            self._seen.update(record.ref.id for record in new)
-            if new:
-                yield new
-
-
-async def experiment_pages(api: Api) -> AsyncIterator[list[Record]]:
-    """All experiments of a server, deleted ones included, in pages."""
-    body: Doc = {"max_results": PAGE, "view_type": "ALL", "order_by": ["creation_time ASC", "experiment_id ASC"]}
-    while True:
-        answer = await api.call(SEARCH_EXPERIMENTS, body)
-        yield [
-            Record(Ref("experiment", str(doc["experiment_id"])), doc, str(doc.get("name", "")))
-            for doc in answer.get("experiments") or []
-        ]
-        token = answer.get("next_page_token")
-        if not token:
-            return
-        body["page_token"] = token
 
 
 def is_deleted(record: Record) -> bool:
@@ -210,15 +272,47 @@ def is_deleted(record: Record) -> bool:
 
 def target_name(target: Target, record: Record) -> str:
     """The name the experiment has at the target."""
-    return target.rename or str(record.doc.get("name") or record.ref.id)
+    return target.naming.name(record.ref, record.name)
 
 
 async def _load(target: Target) -> None:
     async for page in experiment_pages(target.api):
         for record in page:
-            target.index.add("", [record.name], Found(record.ref.id, False, is_deleted(record)), _facts(record))
+            facts = codec.dumps(_facts(record)).decode()
+            found = Found(record.ref.id, False, is_deleted(record))
+            target.index.add("", [record.name], found, facts)
+            target.index.add(BY_ID, [record.ref.id], found, facts)
     target.index.mark("")
 
 
-def _facts(record: Record) -> str:
-    return codec.digest([record.doc.get("lifecycle_stage"), sorted(tags_of(record.doc).items())])
+def _by_id(target: Target, record: Record, ids: Ids) -> tuple[Found, str] | None:
+    """The one that the journal knows, whatever either of them is called now.
+
+    Ids are small numbers: on another server at the same address, the same number is another experiment. So the time
+    when it was made must be the same, or its name, where that time is not known yet. What several experiments of the
+    source go into has a name of its own.
+    """
+    entry = ids.entry("experiment", record.ref.id)
+    if entry is None or entry.new_id is None or ids.shared("experiment", entry.new_id):
+        return None
+    held = target.index.get(BY_ID, entry.new_id)
+    facts = codec.loads(held[1]) if held is not None else {}
+    before = target.naming.wanted(record.ref, entry.name)
+    is_same = facts.get("creation_time") == entry.stamp if entry.stamp else facts.get("name") == before
+    return held if is_same else None
+
+
+def _by_name(target: Target, record: Record) -> tuple[Found, str] | None:
+    """One that is about to be renamed leaves its name to others."""
+    name = target_name(target, record)
+    return None if name in target.left_names else target.index.get("", name)
+
+
+def _facts(record: Record) -> Doc:
+    doc = record.doc
+    return {
+        "name": record.name,
+        "lifecycle_stage": doc.get("lifecycle_stage"),
+        "tags": tags_of(doc),
+        "creation_time": str(doc.get("creation_time") or ""),
+    }

@@ -133,7 +133,7 @@ class HistoryReader:
 
     def _choose(self, queue: deque[Series]) -> list[Series]:
         """As many runs of one key as should fit into one answer and one request line."""
-        most = RUNS if self._waiting.bulk else 1
+        most = self._api.ceiling(BULK, RUNS) if self._waiting.bulk else 1
         rows, line = 0, 3 * len(queue[0].key.encode()) + 60
         chosen: list[Series] = []
         while queue and len(chosen) < most:
@@ -157,10 +157,12 @@ class HistoryReader:
             self._waiting.bulk = False
             self._waiting.alone.extend(series)
             return []
-        except (NotFound, Rejected, TooLarge):
+        except (NotFound, Rejected, TooLarge) as error:
             if len(series) == 1:
                 raise
             half = len(series) // 2
+            if isinstance(error, TooLarge):
+                self._api.note_slow(BULK, error, half)
             self._waiting.groups.extend((series[:half], series[half:]))
             return []
         finally:

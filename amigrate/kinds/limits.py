@@ -42,6 +42,11 @@ def is_plain(key: str) -> bool:
     return KEY.fullmatch(key) is not None and posixpath.normpath(key) == key and not key.startswith(("/", "."))
 
 
+def refused_key(server: Abilities, key: str) -> bool:
+    """True for the key of a metric, param or tag that this release does not take."""
+    return not is_plain(key if server.older_than(2, 16) else key.replace(":", "-"))
+
+
 def lost(what: str, key: str, owner: Ref, reason: str) -> Outcome:
     """A part of an object that the target does not take."""
     return Outcome(Ref(what, key, owner), Status.LEFT_BEHIND, reason=reason)

@@ -24,6 +24,7 @@ from amigrate.core.errors import AmigrateError, ApiError, Rejected, Transient
 from amigrate.core.model import Doc, Outcome, Point, Ref, Rows
 from amigrate.kinds import run_document as document
 from amigrate.kinds.base import Target
+from amigrate.kinds.deleted_runs import GET as GET_RUN
 from amigrate.kinds.limits import is_plain, lost
 from amigrate.kinds.series import chunks, point_of
 
@@ -125,10 +126,18 @@ class RunWriter:
             await self._send(_part(batch, set(keys) - first), doubtful=True)
             return
         for what, key in keys:
+            if what == "params" and await self._has_params(batch["params"]):
+                continue
             reason = f"the target refuses it: {error}"
             if not is_plain(key):
                 self._target.refused_names[what, key] = reason
             self._lose(what, key, reason)
+
+    async def _has_params(self, params: list[Doc]) -> bool:
+        """True where a lost answer was the reason: a file store refuses a param that it has, if it holds a \\r."""
+        answer = await self._target.api.call(GET_RUN, params=[("run_id", self._new_id)])
+        held = {param["key"]: param.get("value") for param in answer["run"].get("data", {}).get("params", ())}
+        return all(held.get(param["key"]) == param["value"] for param in params)
 
     async def _check_writable(self, error: ApiError) -> None:
         """Where not even an empty batch is taken, the run is the reason and not what is in the batch."""

@@ -10,7 +10,9 @@ A model is written when every run is: create, files, metrics (see `model_metrics
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import math
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +21,13 @@ from amigrate.artifacts import Folder, model_folder_of
 from amigrate.artifacts.walk import file_record, walk
 from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core.errors import NotFound, Uncarriable, Unresolved, Unsupported
-from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Stage
+from amigrate.core.model import Body, Deferred, Doc, Foreseen, Found, Outcome, Record, Ref, Stage
 from amigrate.core.ports import Ids, Names, Scan
 from amigrate.kinds import logged_model_document as document
-from amigrate.kinds import references
+from amigrate.kinds import model_links, references
 from amigrate.kinds.base import Kind, Target, pairs, tag_list
 from amigrate.kinds.listing import pages
+from amigrate.kinds.log_batch import ENTITIES
 from amigrate.kinds.logged_model_document import (
     FINAL,
     PENDING,
@@ -35,7 +38,9 @@ from amigrate.kinds.logged_model_document import (
     metrics_of,
     tags_of,
 )
-from amigrate.kinds.model_metrics import write_metrics
+from amigrate.kinds.model_metrics import lost_metrics, write_metrics
+from amigrate.kinds.name_lists import rename_of, with_names
+from amigrate.kinds.run_scan import RunScan
 from amigrate.kinds.source_tags import logged_model_source_tags
 
 SEARCH = Endpoint("POST", f"{V2}/logged-models/search")
@@ -62,11 +67,15 @@ class LoggedModel(Kind):
     needs = ("experiment", "run")
     folder = "logged_models"
     document = "logged_model.json"
+    by_origin = True
 
     # ---- pure -------------------------------------------------------------------------------------------------
 
     def digest(self, record: Record) -> str:
         return document.digest(record)
+
+    def is_deleted(self, record: Record) -> bool:
+        return is_deleted(record)
 
     def settled(self, record: Record) -> bool:
         return info_of(record).get("status") != PENDING
@@ -81,6 +90,10 @@ class LoggedModel(Kind):
             *(str(one.get("run_id")) for one in metrics_of(record)),
         }
         return [("run", run) for run in sorted(runs - {"", "None"})]
+
+    def comes_from(self, record: Record) -> Sequence[tuple[str, str]]:
+        run = str(info_of(record).get("source_run_id") or "")
+        return [("run", run)] if run else []
 
     def match(self, record: Record) -> str:
         return document.origin(record)
@@ -109,6 +122,11 @@ class LoggedModel(Kind):
         found = [doc for one in ids if (doc := await _got_if_there(api, one)) is not None]
         return [_record(doc, Ref("experiment", str(doc["info"]["experiment_id"]))) for doc in found]
 
+    async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
+        """No listing shows deleted ones."""
+        found = [(one.ref, doc) for one in records if (doc := await _got_if_there(api, one.ref.id)) is not None]
+        return [_record({**doc, "lifecycle_stage": "deleted"}, ref.parent) for ref, doc in found if ref.parent]
+
     async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
         return [*batch]
 
@@ -131,42 +149,55 @@ class LoggedModel(Kind):
             raise Unsupported(f"the target is MLflow {target.api.abilities.version or '2.0'}: 3.0 has logged models")
         homes = {record.ref.key: _experiment(record, ids) for record in records}
         await _load(target, {home for home in homes.values() if home not in target.fresh})
-        found = {}
-        for record in records:
-            held = await _held(target, homes[record.ref.key], record, ids)
-            if held is not None:
-                found[record.ref.key] = held
+        found = await _found(target, records, homes, ids)
+        hidden = [one for one in records if is_deleted(one) and one.ref.key not in found]
+        older = {homes[one.ref.key] for one in hidden} - target.fresh
+        if older:
+            await _load_deleted(target, older)
+            found |= await _found(target, hidden, homes, ids)
         return found
+
+    async def rehearse(self, target: Target, record: Record, new_id: str, made: bool | None, ids: Ids) -> Foreseen:
+        metrics = metrics_of(record)
+        lost_all = bool(metrics) and not await target.is_sql()
+        losses = lost_metrics(record.ref, metrics) if lost_all else []
+        return Foreseen(2 + math.ceil(len(metrics) / ENTITIES) + is_deleted(record), losses)
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
         experiment = _experiment(record, ids)
         await target.wake(experiment)
-        info, run = info_of(record), str(info_of(record).get("source_run_id") or "")
-        tags = {key: value for key, value in tags_of(record).items() if key != VERSIONS_TAG}
-        tags[SOURCE_MODEL] = document.origin(record)
+        info = info_of(record)
+        tags = {key: value for key, value in _tags(target, record).items() if key not in (VERSIONS_TAG, SOURCE_MODEL)}
+        if target.provenance:
+            tags[SOURCE_MODEL] = document.origin(record)
         if target.source_tags:
             tags |= logged_model_source_tags(record, target.notes)
         body = {
             "experiment_id": experiment,
             "name": info.get("name") or "",
             "model_type": info.get("model_type") or "",
-            # A run that does not come along is named as the source names it: the server takes any id.
-            "source_run_id": (ids.new_id("run", run) or run) if run else "",
+            "source_run_id": _source_run(record, ids),
             "params": record.doc.get("data", {}).get("params") or [],
             "tags": tag_list(tags),
         }
 
-        async def recover() -> Doc | None:
-            return await _made_already(target, experiment, document.origin(record))
+        own = document.origin(record) if target.provenance else ""
+        # What looks alike is made one after the other, so that none takes what another one has made.
+        alike = f"{experiment} {body['name']} {body['source_run_id']} {own}"
 
-        answer = await target.api.call(CREATE, body, recover=recover)
+        async def recover() -> Doc | None:
+            return await _made_already(target, body, own, ids)
+
+        lock = target.in_line.setdefault(alike, asyncio.Lock())
+        async with lock:
+            answer = await target.api.call(CREATE, body, recover=recover)
         made = answer["model"]["info"]
         new_id = str(made["model_id"])
         return new_id, Open(new_id, model_folder_of(target.api, made["artifact_uri"], new_id))
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         held = await _got(target.api, new_id)
-        tags, wanted = pairs(held["info"].get("tags")), tags_of(record)
+        tags, wanted = pairs(held["info"].get("tags")), _tags(target, record)
         changed = {key: value for key, value in wanted.items() if tags.get(key) != value}
         changed = {key: value for key, value in changed.items() if key not in (VERSIONS_TAG, SOURCE_MODEL)}
         if changed:
@@ -204,12 +235,16 @@ class LoggedModel(Kind):
         if what.stage is Stage.REFERENCES:
             _, waiting = await write_metrics(target, record.ref, new_id, what.doc["metrics"], ids)
             if what.doc["tags"]:
-                body = {"model_id": new_id, "tags": tag_list(what.doc["tags"])}
+                tags = with_names(what.doc["tags"], rename_of(target))
+                body = {"model_id": new_id, "tags": tag_list(tags)}
                 await target.api.call(_tags_of(new_id), body)
+            what.doc.update(metrics=waiting, tags={})
             return not waiting
-        with suppress(NotFound):  # An answer of ours got lost, or it was deleted before.
-            await target.api.call(Endpoint("DELETE", _path(new_id), Work.WRITE))
+        await _delete(target, new_id)
         return True
+
+    async def remove(self, target: Target, ref: Ref, new_id: str, ids: Ids) -> None:
+        await _delete(target, new_id)
 
 
 class LoggedModelScan:
@@ -228,7 +263,7 @@ class LoggedModelScan:
         async for page in pages(self._api, SEARCH, "models", body, first=FIRST_PAGE, largest=LARGEST_PAGE):
             self._seen.update(doc["info"]["model_id"] for doc in page)
             yield [self._record(doc) for doc in page]
-        deleted = [record async for record in self._deleted()]
+        deleted = [record async for record in self.deleted()]
         if deleted:
             yield deleted
 
@@ -240,8 +275,8 @@ class LoggedModelScan:
         async for page in self.pages():
             yield page
 
-    async def _deleted(self) -> AsyncIterator[Record]:
-        """Each is asked for once of a server: nobody knows which experiment it is in."""
+    async def deleted(self) -> AsyncIterator[Record]:
+        """Those that runs name and no listing has. Each is asked for once: nobody knows which experiment it is in."""
         for model_id in sorted(self._api.named_models - self._seen):
             try:
                 doc = await _got(self._api, model_id)
@@ -271,6 +306,11 @@ def _patch(model_id: str) -> Endpoint:
 
 def _tags_of(model_id: str) -> Endpoint:
     return Endpoint("PATCH", f"{_path(model_id)}/tags", Work.WRITE)
+
+
+async def _delete(target: Target, model_id: str) -> None:
+    with suppress(NotFound):  # An answer of ours got lost, or it was deleted before.
+        await target.api.call(Endpoint("DELETE", _path(model_id), Work.WRITE))
 
 
 async def _got(api: Api, model_id: str) -> Doc:
@@ -303,22 +343,56 @@ async def _load(target: Target, experiments: set[str]) -> None:
     parents = [Record(Ref("experiment", one), {}) for one in missing.values()]
     async for page in LoggedModelScan(target.api, parents).pages():
         for record in page:
-            tag = tags_of(record).get(SOURCE_MODEL)
-            keys = [record.ref.id, *([tag] if tag else [])]
-            found = Found(record.ref.id, False, is_deleted(record), tag is not None)
-            target.index.add(f"models of {info_of(record)['experiment_id']}", keys, found, "")
+            _note(target, record)
     for place in missing:
         target.index.mark(place)
 
 
-async def _held(target: Target, home: str, record: Record, ids: Ids) -> Found | None:
-    """The target's model that stands for a model of the source."""
-    for key in (record.ref.id, document.origin(record)):
+async def _load_deleted(target: Target, experiments: set[str]) -> None:
+    """Deleted models of target experiments: those that runs name which took them in, as no listing tells."""
+    places = {f"inputs of {one}": one for one in sorted(experiments)}
+    missing = {place: one for place, one in places.items() if not target.index.loaded(place)}
+    if not missing:
+        return
+    parents = [Record(Ref("experiment", one), {}) for one in missing.values()]
+    async for page in RunScan(target.api, parents).pages():
+        await model_links.add_inputs(target.api, [record.doc for record in page])
+    async for record in LoggedModelScan(target.api, parents).deleted():
+        _note(target, record)
+    for place in missing:
+        target.index.mark(place)
+
+
+def _note(target: Target, record: Record) -> None:
+    tag = tags_of(record).get(SOURCE_MODEL)
+    keys = [record.ref.id, *([tag] if tag else [])]
+    found = Found(record.ref.id, False, is_deleted(record), tag is not None)
+    target.index.add(f"models of {info_of(record)['experiment_id']}", keys, found, "")
+
+
+async def _found(target: Target, records: Sequence[Record], homes: Mapping[str, str], ids: Ids) -> dict[str, Found]:
+    found: dict[str, Found] = {}
+    taken: set[str] = set()
+    for record in records:
+        held = await _held(target, homes[record.ref.key], record, ids, taken)
+        if held is not None:
+            taken.add(held.new_id)
+            found[record.ref.key] = held
+    return found
+
+
+async def _held(target: Target, home: str, record: Record, ids: Ids, taken: Collection[str]) -> Found | None:
+    """The target's model that stands for a model of the source, and for none of those that were found before."""
+    known = ids.new_id("logged_model", record.ref.id)
+    for key in (*([known] if known else []), record.ref.id, document.origin(record)):
         held = target.index.get(f"models of {home}", key)
         if held is not None and ids.old_id("logged_model", held[0].new_id) in (None, record.ref.id):
             return held[0]
-    known = ids.new_id("logged_model", record.ref.id) if is_deleted(record) else None
-    if known is None:
+    if not target.provenance and ids.was_intended(record.ref):
+        body = {"experiment_id": home, "name": record.name, "source_run_id": _source_run(record, ids)}
+        made = await _made_already(target, body, "", ids, taken)
+        return Found(str(made["model"]["info"]["model_id"]), False) if made else None
+    if known is None or not is_deleted(record):
         return None
     try:
         return Found((await _got(target.api, known))["info"]["model_id"], False, deleted=True, ours=True)
@@ -326,8 +400,25 @@ async def _held(target: Target, home: str, record: Record, ids: Ids) -> Found | 
         return None
 
 
-async def _made_already(target: Target, experiment: str, own: str) -> Doc | None:
-    """What an unanswered create call made after all."""
-    body = {"experiment_ids": [experiment], "filter": f"tags.`{SOURCE_MODEL}` = '{own}'", "max_results": 1}
-    models = (await target.api.call(SEARCH, body)).get("models") or []
-    return {"model": models[0]} if models else None
+def _tags(target: Target, record: Record) -> dict[str, str]:
+    """The tags of a model, with the prompts and registered models that they name as the target calls them."""
+    return with_names(tags_of(record), rename_of(target))
+
+
+def _source_run(record: Record, ids: Ids) -> str:
+    """A run that does not come along is named as the source names it: the server takes any id."""
+    run = str(info_of(record).get("source_run_id") or "")
+    return (ids.new_id("run", run) or run) if run else ""
+
+
+async def _made_already(target: Target, body: Doc, own: str, ids: Ids, taken: Collection[str] = ()) -> Doc | None:
+    """What an unanswered create call made after all: told by its tag, or without one by being of the same name and run,
+    pending, and none of the source's models yet."""
+    search: Doc = {"experiment_ids": [body["experiment_id"]], "max_results": 100}
+    search["filter"] = f"tags.`{SOURCE_MODEL}` = '{own}'" if own else f"name = '{body['name']}'"
+    for model in (await target.api.call(SEARCH, search)).get("models") or []:
+        info, made = model["info"], str(model["info"]["model_id"])
+        is_it = info.get("status") == PENDING and (info.get("source_run_id") or "") == body["source_run_id"]
+        if own or (is_it and made not in taken and ids.old_id("logged_model", made) is None):
+            return {"model": model}
+    return None

@@ -6,12 +6,14 @@ with every point that was measured of it). Where it is deleted, `lifecycle_stage
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from amigrate.core import codec
 from amigrate.core.model import Doc, Record, Ref
 from amigrate.core.ports import Names
 from amigrate.core.typed import identity, items, mapping, real, text, texts, whole, word
+from amigrate.kinds import name_lists
 from amigrate.kinds.base import PROVENANCE, STAGES, content_tags, pairs, tag_list
 
 SOURCE_MODEL = f"{PROVENANCE}source_model_id"
@@ -31,6 +33,7 @@ FIELDS = (*COMPARED, "status_message", "experiment_id", "model_id", "source_run_
 """Texts that archive and server call by the same names."""
 TIMES = {"creation_timestamp_ms": "creation_time", "last_updated_timestamp_ms": "last_updated_timestamp"}
 """Times of the server, and what archives call them."""
+LARGEST = sys.float_info.max
 METRIC = ("key", "value", "timestamp", "step", "run_id", "dataset_name", "dataset_digest")
 
 
@@ -70,15 +73,21 @@ def digest(record: Record) -> str:
 
 def comparable(record: Record, names: Names) -> Doc:
     """Everything that two models must have in common, but for their files."""
-    measured = [[names("run", str(one.get("run_id") or "")), *_point(one)[1:]] for one in metrics_of(record)]
+    measured = [[names("run", str(one.get("run_id") or "")), *_point(_as_kept(one))[1:]] for one in metrics_of(record)]
     return {
         **_fields(record),
         "lifecycle_stage": "deleted" if is_deleted(record) else "active",
         "source_run": names("run", str(info_of(record).get("source_run_id") or "")),
         "params": params_of(record),
-        "tags": content_tags(tags_of(record)),
-        "metrics": sorted(measured),
+        "tags": name_lists.comparable(content_tags(tags_of(record)), names),
+        "metrics": sorted(one for one in measured if one[0]),
     }
+
+
+def _as_kept(one: Doc) -> Doc:
+    """A point as a SQL store gives it of a model: NaN as 0, the infinities as the largest numbers."""
+    value = real(one.get("value") or 0.0, "the value of a metric")
+    return {**one, "value": 0.0 if value != value else max(-LARGEST, min(LARGEST, value)) + 0.0}
 
 
 def _fields(record: Record) -> Doc:

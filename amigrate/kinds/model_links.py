@@ -1,7 +1,8 @@
 """Which logged models runs took in and brought forth (3.0+): read in few requests, written once both are there.
 
 A run's `outputs.model_outputs` come with every listing, its `inputs.model_inputs` only with `runs/get` and with
-GraphQL, which serves ten runs a request. Where a server has no logged model there is nothing to ask for.
+GraphQL, which serves ten runs a request: they are asked for when a run is carried, not when it is listed. Where a
+server has no logged model there is nothing to ask for.
 
 POST `runs/log-inputs` may be repeated; `runs/outputs` answers 400 to a link that is there already, and stores nothing
 of the call then (MLflow 3.17.2).
@@ -10,15 +11,15 @@ of the call then (MLflow 3.17.2).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from amigrate.client.api import SEARCH_EXPERIMENTS, V2, Api, Endpoint, Work
 from amigrate.core.errors import ApiError, AuthError, NotFound, Rejected, Transient, Unsupported
 from amigrate.core.model import Doc
 from amigrate.kinds.base import Target
+from amigrate.kinds.deleted_runs import GET as GET_RUN
 
 GRAPHQL = Endpoint("POST", "/graphql")
-GET_RUN = Endpoint("GET", f"{V2}/runs/get")
 INPUTS = Endpoint("POST", f"{V2}/runs/log-inputs", Work.WRITE)
 OUTPUTS = Endpoint("POST", f"{V2}/runs/outputs", Work.WRITE)
 SEARCH_MODELS = Endpoint("POST", f"{V2}/logged-models/search")
@@ -42,20 +43,30 @@ def outputs_of(doc: Doc) -> list[tuple[str, int]]:
 
 
 async def add_inputs(api: Api, docs: Sequence[Doc]) -> None:
-    """Put `inputs.model_inputs` into runs as a listing gave them, and remember every logged model that they name."""
-    if not docs or not await _has_models(api):
+    """Put `inputs.model_inputs` into runs as a listing gave them."""
+    if not docs or not await _may_have_models(api, len(docs)):
         return
     async with asyncio.TaskGroup() as group:
         for start in range(0, len(docs), RUNS_PER_QUERY):
             group.create_task(_add_to(api, docs[start : start + RUNS_PER_QUERY]))
+    note(api, docs)
+
+
+def note(api: Api, docs: Iterable[Doc]) -> None:
+    """Remember every logged model that runs name: a deleted one is in no listing."""
     for doc in docs:
         api.named_models.update(inputs_of(doc), (model_id for model_id, _ in outputs_of(doc)))
 
 
-async def _has_models(api: Api) -> bool:
-    """Whether there may be logged models; asked once of a server. Deleted ones are in no listing."""
+async def _may_have_models(api: Api, runs: int) -> bool:
+    """Whether there may be logged models; asked once of a server. Deleted ones are in no listing.
+
+    For a few runs it is not worth asking.
+    """
     if api.abilities.older_than(3, 0):
         return False
+    if api.has_models is None and runs <= RUNS_PER_QUERY:
+        return True
     if api.has_models is None:
         api.has_models = api.with_deleted or await _any_model(api)
     return api.has_models
@@ -91,7 +102,7 @@ async def _add_to(api: Api, docs: Sequence[Doc]) -> None:
 async def _queried(api: Api, run_ids: Sequence[str]) -> dict[str, list[str]]:
     """The models of those runs that the query told of; nothing where GraphQL cannot be used."""
     parts = [
-        f'r{number}: mlflowGetRun(input: {{runId: "{run_id}"}}) {{ run {{ modelInputs {{ modelId }} }} }}'
+        f'r{number}: mlflowGetRun(input: {{runId: "{run_id}"}}) {{ run {{ inputs {{ modelInputs {{ modelId }} }} }} }}'
         for number, run_id in enumerate(run_ids)
     ]
     try:
@@ -105,7 +116,7 @@ async def _queried(api: Api, run_ids: Sequence[str]) -> dict[str, list[str]]:
     data = answer.get("data") or {}
     runs = {run_id: (data.get(f"r{number}") or {}).get("run") for number, run_id in enumerate(run_ids)}
     return {
-        run_id: [str(one["modelId"]) for one in run.get("modelInputs") or []]
+        run_id: [str(one["modelId"]) for one in (run.get("inputs") or {}).get("modelInputs") or []]
         for run_id, run in runs.items()
         if run is not None
     }

@@ -27,8 +27,7 @@ async def write_metrics(
     losses: list[Outcome] = []
     waiting: list[Doc] = []
     if metrics and not await target.is_sql():
-        reason = "a file store would keep the points of its runs twice"
-        return [lost("metric", key, model, reason) for key in sorted({one["key"] for one in metrics})], []
+        return lost_metrics(model, metrics), []
     for old, points in _by_run(metrics).items():
         run_id = ids.new_id("run", old)
         if run_id is None:
@@ -42,6 +41,12 @@ async def write_metrics(
             body = {"run_id": run_id, "metrics": sent[start : start + ENTITIES]}
             await even_if_deleted(target, run_id, lambda body=body: target.api.call(BATCH, body))  # type: ignore[misc]
     return losses, waiting
+
+
+def lost_metrics(model: Ref, metrics: Iterable[Doc]) -> list[Outcome]:
+    """What becomes of a model's metrics at a file store."""
+    reason = "a file store would keep the points of its runs twice"
+    return [lost("metric", key, model, reason) for key in sorted({one["key"] for one in metrics})]
 
 
 def _by_run(metrics: Iterable[Doc]) -> dict[str, list[Doc]]:

@@ -13,5 +13,6 @@ class RegisteredModel(RegistryName):
     label = "registered-models"
     folder = "models"
     document = "model.json"
-    versions_kind = "model_version"
+    needs = ("run", "logged_model")
+    versions_kind = comes_with = "model_version"
     documented = "registered_model"

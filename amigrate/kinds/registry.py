@@ -7,26 +7,35 @@ for them), POST create, PATCH update (description), POST set-tag, POST alias (2.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from amigrate.client.api import V2, Api, Endpoint, Params, Work
 from amigrate.core import codec
-from amigrate.core.errors import Conflict, Rejected, Unsupported
-from amigrate.core.model import Deferred, Doc, Found, Outcome, Record, Ref, Stage
+from amigrate.core.errors import Conflict, NotFound, Rejected, Uncarriable, Unsupported
+from amigrate.core.model import Deferred, Doc, Foreseen, Found, Outcome, Record, Ref, Stage
 from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import items, mapping, text, whole
-from amigrate.kinds.base import Kind, Target, content_tags, pairs, tag_list
+from amigrate.kinds import recognition
+from amigrate.kinds.base import PROVENANCE, Kind, Target, content_tags, pairs, tag_list
 from amigrate.kinds.limits import lost
 from amigrate.kinds.listing import pages
+from amigrate.kinds.naming import recognised
+from amigrate.kinds.recognition import GET_NAME
 
 REGISTERED = f"{V2}/registered-models"
 SEARCH = Endpoint("GET", f"{REGISTERED}/search")
 CREATE = Endpoint("POST", f"{REGISTERED}/create", Work.WRITE)
 UPDATE = Endpoint("PATCH", f"{REGISTERED}/update", Work.WRITE)
 SET_TAG = Endpoint("POST", f"{REGISTERED}/set-tag", Work.WRITE)
+DELETE_TAG = Endpoint("DELETE", f"{REGISTERED}/delete-tag", Work.WRITE)
+DELETE = Endpoint("DELETE", f"{REGISTERED}/delete", Work.WRITE)
+SEARCH_VERSIONS = Endpoint("GET", f"{V2}/model-versions/search")
 SET_ALIAS = Endpoint("POST", f"{REGISTERED}/alias", Work.WRITE)
 PAGE = 1000
+SHOWN = 5
+"""Versions that an error names."""
 PROMPT = "mlflow.prompt.is_prompt"
 PROMPTS_ONLY = f"tags.`{PROMPT}` = 'true'"
 EXPERIMENTS_TAG = "_mlflow_experiment_ids"
@@ -46,6 +55,7 @@ class Open:
 class RegistryName(Kind):
     """A registered model or a prompt, without its versions."""
 
+    named = True
     is_prompt = False
     versions_kind = ""
     """The kind of its versions."""
@@ -64,8 +74,7 @@ class RegistryName(Kind):
         told = _facts(record.doc)
         tags = content_tags(told["tags"])
         if EXPERIMENTS_TAG in tags:
-            known = sorted(names("experiment", one) for one in experiments_of(tags[EXPERIMENTS_TAG]))
-            tags[EXPERIMENTS_TAG] = codec.dumps(known).decode()
+            tags[EXPERIMENTS_TAG] = named_experiments(tags[EXPERIMENTS_TAG], names)
         return {**told, "tags": tags}
 
     def encode(self, record: Record) -> Doc:
@@ -108,11 +117,17 @@ class RegistryName(Kind):
         await self._load(target)
         found = {}
         for record in records:
-            held = target.index.get(self.name, target.model_name(record.name))
+            name = target.naming.recall(record, ids, lambda name: target.index.get(self.name, name) is not None)
+            held = target.index.get(self.name, name)
             if held is not None:
                 same = codec.loads(held[1]) == self._as_sent(record, ids)
                 found[record.ref.key] = Found(held[0].new_id, same)
         return found
+
+    async def recognises(
+        self, target: Target, record: Record, held: Found, children: Sequence[Record], ids: Ids, given: bool = False
+    ) -> bool:
+        return recognised(await recognition.of_versions(target, held.new_id, children), given)
 
     async def _load(self, target: Target) -> None:
         if target.index.loaded(self.name):
@@ -128,35 +143,58 @@ class RegistryName(Kind):
         told = _facts(record.doc)
         return {**told, "tags": mapped_tags(told["tags"], ids)}
 
+    async def rehearse(self, target: Target, record: Record, new_id: str, made: bool | None, ids: Ids) -> Foreseen:
+        aliases = _facts(record.doc)["aliases"]
+        if made is None:
+            target.fresh_names.add(target.naming.name(record.ref))
+        losses = list[Outcome]()
+        if target.api.registry.abilities.older_than(2, 3):
+            reason = "the target is an MLflow without aliases (2.3 has them)"
+            losses = [lost("alias", alias, record.ref, reason) for alias in aliases]
+        return Foreseen(1 + len(aliases), losses)
+
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
         told = self._as_sent(record, ids)
-        name = target.model_name(record.name)
+        name = target.naming.name(record.ref)
         body = {"name": name, "description": told["description"], "tags": tag_list(told["tags"])}
         try:
             await target.api.registry.call(CREATE, body)
         except Conflict:  # An earlier answer of ours got lost, or somebody was faster.
+            await self._check_kind(target, name)
             return name, await self.resume(target, record, name, False, ids)
         target.fresh_names.add(name)
+        target.numbered.add(name)
         return name, Open(told["aliases"])
 
+    async def _check_kind(self, target: Target, name: str) -> None:
+        """Models and prompts share their names, and neither listing shows the others."""
+        answer = await target.api.registry.call(GET_NAME, params=[("name", name)])
+        is_prompt = pairs(answer["registered_model"].get("tags")).get(PROMPT) == "true"
+        if is_prompt != self.is_prompt:
+            raise Rejected(f"the target has a {'prompt' if is_prompt else 'registered model'} of this name")
+
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
-        """What the target lacks is added; what it has otherwise is replaced only where amigrate has made it."""
-        held = target.index.get(self.name, target.model_name(record.name))
+        """Brought up to date where amigrate made it, or where the user wants that; else it gets aliases it lacks."""
+        held = target.index.get(self.name, new_id)
         old: Doc = codec.loads(held[1]) if held else {"description": "", "tags": {}, "aliases": {}}
-        new = self._as_sent(record, ids)
+        new, replaces = self._as_sent(record, ids), made or target.updates
         state = Open(
-            {alias: version for alias, version in new["aliases"].items() if old["aliases"].get(alias) != version}
+            {
+                alias: version
+                for alias, version in new["aliases"].items()
+                if old["aliases"].get(alias) != version and (replaces or alias not in old["aliases"])
+            }
         )
-        if new["description"] and new["description"] != old["description"] and (made or not old["description"]):
+        if replaces and new["description"] != old["description"]:
             await target.api.registry.call(UPDATE, {"name": new_id, "description": new["description"]})
-        for tag in tag_list(new["tags"]):
-            if old["tags"].get(tag["key"]) != tag["value"] and (made or tag["key"] not in old["tags"]):
-                await self._set_tag(target, record, tag, state)
+        for tag in tag_list(new["tags"]) if replaces else ():
+            if old["tags"].get(tag["key"]) != tag["value"]:
+                await self._set_tag(target, record, new_id, tag, state)
         return state
 
-    async def _set_tag(self, target: Target, record: Record, tag: Doc, state: Open) -> None:
+    async def _set_tag(self, target: Target, record: Record, new_id: str, tag: Doc, state: Open) -> None:
         try:
-            await target.api.registry.call(SET_TAG, {"name": target.model_name(record.name), **tag})
+            await target.api.registry.call(SET_TAG, {"name": new_id, **tag})
         except Rejected as error:
             state.losses.append(lost("tag", tag["key"], record.ref, f"the target refuses it: {error}"))
 
@@ -167,18 +205,31 @@ class RegistryName(Kind):
     def deferred(self, target: Target, record: Record, state: Any) -> list[Deferred]:
         return [Deferred(Stage.REFERENCES, {"aliases": state.aliases})] if state and state.aliases else []
 
+    async def remove(self, target: Target, ref: Ref, new_id: str, ids: Ids) -> None:
+        """With all its versions, and only where all of them are ours."""
+        rows = pages(
+            target.api.registry, SEARCH_VERSIONS, "model_versions", {}, first=200, largest=PAGE, params=self.wanted()
+        )
+        held = [f"{new_id}/{one['version']}" async for page in rows for one in page if one["name"] == new_id]
+        strange = [one for one in held if ids.old_id(self.versions_kind, one) is None]
+        if strange:
+            raise Uncarriable(f"amigrate did not make {', '.join(strange[:SHOWN])}")
+        with suppress(NotFound):
+            await target.api.registry.call(DELETE, {"name": new_id})
+
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
-        complete = True
+        waiting = {}
         for alias, version in what.doc["aliases"].items():
             if ids.new_id(self.versions_kind, f"{record.ref.id}/{version}") is None:
-                complete = False
+                waiting[alias] = version
                 continue
             body = {"name": new_id, "alias": alias, "version": version}
             try:
                 await target.api.registry.call(SET_ALIAS, body)
             except Unsupported as error:
                 raise Unsupported(f"the target is an MLflow without aliases (2.3 has them): {error}") from error
-        return complete
+        what.doc["aliases"] = waiting
+        return not waiting
 
 
 class RegistryScan:
@@ -211,11 +262,21 @@ def experiments_of(tag: str) -> list[str]:
     return [one.strip() for one in tag.split(",") if one.strip()]
 
 
+def named_experiments(tag: str, names: Names) -> str:
+    """Such a tag as both sides of a comparison have it: an id that is no experiment's says nothing."""
+    known = {names("experiment", one) for one in experiments_of(tag)} - {"", *experiments_of(tag)}
+    return codec.dumps(sorted(known)).decode()
+
+
 def mapped_tags(tags: dict[str, str], ids: Ids) -> dict[str, str]:
-    """Tags with the ids of experiments replaced; those that did not come along are left out of the list."""
+    """Tags with the ids of experiments replaced; those that did not come along are left out of the list.
+
+    What amigrate itself noted at the source stays there.
+    """
+    tags = {key: value for key, value in tags.items() if not key.startswith(PROVENANCE)}
     if EXPERIMENTS_TAG not in tags:
         return tags
-    known = [ids.new_id("experiment", one) for one in experiments_of(tags[EXPERIMENTS_TAG])]
+    known = dict.fromkeys(ids.new_id("experiment", one) for one in experiments_of(tags[EXPERIMENTS_TAG]))
     return tags | {EXPERIMENTS_TAG: f",{','.join(one for one in known if one)},"}
 
 

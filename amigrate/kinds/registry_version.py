@@ -3,10 +3,14 @@
 Endpoints (`/api/2.0/mlflow/model-versions/…`): GET search (at most 200 000 a page; of prompts only where the filter
 asks for them), POST create, POST transition-stage, DELETE delete.
 
-The server numbers: one more than the highest number there ever was, deleted ones included. So versions are made in the
-order of their numbers, and a placeholder takes each number that is missing at the source. It is deleted when the next
-real version is there: no listing shows deleted ones, and without the highest number nobody could go on after a kill.
-Where no real version follows (it was refused, we were killed), a tag of the model keeps the number.
+The server numbers: one more than the highest number there ever was, deleted ones included, which no listing shows. So
+versions are made in the order of their numbers, and a placeholder takes each number that is missing at the source. As
+long as the server has not said which number comes next, a placeholder is the wanted version itself, with a tag that
+goes where it turns out to have its number. Placeholders are deleted when the next real version is there, those that a
+kill left behind when the target is next listed.
+
+Where the target turns out to have given a number away to a version that was deleted there, the number that was lost in
+finding that out is noted in a tag of the registered model (`LAST_VERSION`): else each further run would lose one more.
 """
 
 from __future__ import annotations
@@ -19,31 +23,41 @@ from typing import Any
 from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core import codec
 from amigrate.core.errors import NotFound, Rejected
-from amigrate.core.model import Doc, Found, Outcome, Record, Ref
+from amigrate.core.model import PLANNED, Doc, Foreseen, Found, Outcome, Record, Ref
 from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import text, texts, whole
 from amigrate.kinds import references, version_source
-from amigrate.kinds.base import PROVENANCE, Kind, Target, content_tags, pairs, tag_list
+from amigrate.kinds.base import NO_STAGE, PROVENANCE, Kind, Target, content_tags, pairs, tag_list
 from amigrate.kinds.limits import lost
 from amigrate.kinds.listing import pages
-from amigrate.kinds.registry import EXPERIMENTS_TAG, PROMPTS_ONLY, SET_TAG, TIMES, experiments_of, mapped_tags
+from amigrate.kinds.recognition import GET_NAME
+from amigrate.kinds.registry import (
+    DELETE_TAG,
+    EXPERIMENTS_TAG,
+    PROMPTS_ONLY,
+    SEARCH_VERSIONS,
+    SET_TAG,
+    TIMES,
+    mapped_tags,
+    named_experiments,
+)
 from amigrate.kinds.source_tags import version_source_tags
 from amigrate.kinds.version_source import Origin
 
 VERSIONS = f"{V2}/model-versions"
-SEARCH = Endpoint("GET", f"{VERSIONS}/search")
-GET = Endpoint("GET", f"{VERSIONS}/get")
 CREATE = Endpoint("POST", f"{VERSIONS}/create", Work.WRITE, resend=False)
 STAGE = Endpoint("POST", f"{VERSIONS}/transition-stage", Work.WRITE)
 DELETE = Endpoint("DELETE", f"{VERSIONS}/delete", Work.WRITE)
+PATCH = Endpoint("PATCH", f"{VERSIONS}/update", Work.WRITE)
+SET_VERSION_TAG = Endpoint("POST", f"{VERSIONS}/set-tag", Work.WRITE)
+DELETE_VERSION_TAG = Endpoint("DELETE", f"{VERSIONS}/delete-tag", Work.WRITE)
 PAGE = 1000
-SOURCE_VERSION = f"{PROVENANCE}source_version"
 PLACEHOLDER = f"{PROVENANCE}placeholder"
+"""On a version that is to be deleted again, unless it has the number that this tag holds."""
 LAST_VERSION = f"{PROVENANCE}last_version"
-"""The highest number that a registered model has given, where that one is deleted."""
+"""On a registered model: the number that it has given last, to a version that was not wanted. See the module."""
 RUNS_TAG = "mlflow.prompt.associatedRunIds"
 """The runs that a prompt was used in; older clients write it."""
-NO_STAGE = "None"
 FIELDS = ("name", "description", "source", "run_id", "run_link", "current_stage", "status", "user_id", "model_id")
 """Texts of a version."""
 
@@ -64,6 +78,7 @@ class RegistryVersion(Kind):
     is_prompt = False
     sequential = True
     inside = "versions"
+    tells_parent = True
 
     # ---- pure -------------------------------------------------------------------------------------------------
 
@@ -71,18 +86,25 @@ class RegistryVersion(Kind):
         doc = record.doc
         return codec.digest([*(doc.get(field) for field in _CONTENT), sorted(pairs(doc.get("tags")).items())])
 
+    def excluded(self, record: Record, deleted: bool) -> str:
+        waits_for = pairs(record.doc.get("tags")).get(PLACEHOLDER, str(_number(record)))
+        return "" if waits_for == str(_number(record)) else "a placeholder that a killed amigrate left at the source"
+
     def needed(self, record: Record) -> Sequence[tuple[str, str]]:
         run_id = str(record.doc.get("run_id") or "")
         return [*([("run", run_id)] if run_id else []), *version_source.needed(str(record.doc.get("source") or ""))]
 
+    def comes_from(self, record: Record) -> Sequence[tuple[str, str]]:
+        return [(kind, own) for kind, own in self.needed(record) if kind in ("run", references.LOGGED_MODEL)]
+
     def match(self, record: Record) -> str:
-        return record.ref.id
+        """Its number; the name is the model's or the prompt's."""
+        return str(_number(record))
 
     def comparable(self, record: Record, names: Names) -> Doc:
         doc, tags = record.doc, content_tags(pairs(record.doc.get("tags")))
         if EXPERIMENTS_TAG in tags:
-            known = sorted(names("experiment", one) for one in experiments_of(tags[EXPERIMENTS_TAG]))
-            tags[EXPERIMENTS_TAG] = codec.dumps(known).decode()
+            tags[EXPERIMENTS_TAG] = named_experiments(tags[EXPERIMENTS_TAG], names)
         if RUNS_TAG in tags:
             tags[RUNS_TAG] = references.named(tags[RUNS_TAG], names)
         return {
@@ -116,7 +138,7 @@ class RegistryVersion(Kind):
 
     async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
         """By number, from one listing of the target's registry."""
-        if any(target.model_name(_name(record)) not in target.fresh_names for record in records):
+        if any(_target_name(target, record) not in target.fresh_names for record in records):
             await self._load(target)
         found = {}
         for record in records:
@@ -126,127 +148,192 @@ class RegistryVersion(Kind):
         return found
 
     async def _load(self, target: Target) -> None:
-        """Every version of the target; placeholders that a kill left behind are deleted."""
+        """Every version of the target; what a kill left half done is completed."""
         if target.index.loaded(self.name):
             return
-        placeholders: dict[str, list[int]] = {}
+        leftovers, highest = list[Record](), dict[str, int]()
         async for page in VersionScan(self, target.api, None).pages():
             for record in page:
-                name, number = _name(record), _number(record)
+                name, number, tags = _name(record), _number(record), pairs(record.doc.get("tags"))
                 target.last_version[name] = max(self._last(target, name), number)
-                if PLACEHOLDER in pairs(record.doc.get("tags")):
-                    placeholders.setdefault(name, []).append(number)
-                else:
-                    facts = codec.dumps(_shown(record.doc)).decode()
-                    target.index.add(self.name, [record.ref.id], Found(record.ref.id, False), facts)
+                if tags.get(PLACEHOLDER, str(number)) != str(number):
+                    leftovers.append(record)
+                    continue
+                highest[name] = max(highest.get(name, 0), number)
+                if PLACEHOLDER in tags and not target.dry:
+                    await _take_off(target, name, number)
+                facts = codec.dumps(_shown(record.doc)).decode()
+                target.index.add(self.name, [record.ref.id], Found(record.ref.id, False), facts)
         target.index.mark(self.name)
-        for name, numbers in placeholders.items():
-            await self._remove(target, name, numbers)
+        for record in () if target.dry else leftovers:
+            await _delete(target, _name(record), _number(record))
+        for name, number in () if target.dry else highest.items():
+            if 0 < self._noted(target, name) < number:
+                await _forget(target, name)
 
     def _last(self, target: Target, name: str) -> int:
         """The highest number that a name of the target is known to have given."""
         if name not in target.last_version:
-            held = target.index.get(self.parent or "", name)
-            tags = codec.loads(held[1])["tags"] if held else {}
-            target.last_version[name] = int(tags.get(LAST_VERSION) or 0)
+            target.last_version[name] = self._noted(target, name)
         return target.last_version[name]
 
-    async def _remove(self, target: Target, name: str, placeholders: Sequence[int]) -> None:
-        """Delete placeholders; where none that is real comes after them, the number is noted first."""
-        if placeholders and max(placeholders) == self._last(target, name):
-            tag = {"name": name, "key": LAST_VERSION, "value": str(max(placeholders))}
-            await target.api.registry.call(SET_TAG, tag)
-        for number in placeholders:
-            await _delete(target, name, number)
+    def _noted(self, target: Target, name: str) -> int:
+        """What the target's registered model says of it."""
+        held = target.index.get(self.parent or "", name)
+        tags = codec.loads(held[1])["tags"] if held else {}
+        return int(tags.get(LAST_VERSION) or 0)
+
+    def _check_free(self, target: Target, name: str, wanted: int) -> None:
+        if self._last(target, name) >= wanted:
+            raise Rejected(f"the target has given number {wanted} of {name} away, to a version that was deleted there")
+
+    async def rehearse(self, target: Target, record: Record, new_id: str, made: bool | None, ids: Ids) -> Foreseen:
+        """A number that is missing at the source takes two requests."""
+        name, wanted = _target_name(target, record), _number(record)
+        if made is not None:
+            named = [] if self.is_prompt else self.needed(record)
+            if not any((ids.new_id(*one) or "").startswith(PLANNED) for one in named):
+                await self._check_same(target, record, self._shown_there(target, new_id), made, ids)
+            return Foreseen()
+        self._check_free(target, name, wanted)
+        missing = wanted - self._last(target, name) - 1
+        target.last_version[name] = wanted
+        return Foreseen(1 + 2 * missing + (_stage(record) != NO_STAGE), self._origin_lost(record, ids))
+
+    def _origin_lost(self, record: Record, ids: Ids) -> list[Outcome]:
+        """What the version comes from and will not be at the target, where its files are looked for there."""
+        source = str(record.doc.get("source") or "")
+        if self.is_prompt or version_source.is_kept_anywhere(source):
+            return []
+        named = [one for one in version_source.needed(source) if one[0] != self.parent]
+        reason = "is not at the target, so its files cannot be found there"
+        return [
+            lost("source", "source", record.ref, f"{kind.replace('_', ' ')} {own} {reason}")
+            for kind, own in named
+            if ids.new_id(kind, own) is None
+        ]
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
-        name, wanted = target.model_name(_name(record)), _number(record)
+        name, wanted = _target_name(target, record), _number(record)
         origin = await version_source.origin_at(target, record, ids, self.is_prompt)
         body: Doc = {"name": name, **origin.body(), "description": record.doc.get("description") or ""}
         if record.doc.get("run_link"):
             body["run_link"] = record.doc["run_link"]
-        tags = self._tags(target, record, ids)
-        if self._last(target, name) >= wanted:
-            raise Rejected(f"the target has given number {wanted} of {name} away, to a version that was deleted there")
-        placeholders: list[int] = []
-        try:
-            while self._last(target, name) + 1 < wanted:
-                placeholders.append(await self._placeholder(target, body, tags))
-            made = await self._made(target, {**body, "tags": tag_list(tags)}, wanted)
-        finally:
-            await self._remove(target, name, placeholders)
-        if made != wanted:
-            await self._remove(target, name, [made])
-            raise Rejected(f"the target has given number {wanted} of {name} away: the next one there is {made + 1}")
+        self._check_free(target, name, wanted)
+        await self._numbered(target, body, self._tags(target, record, ids), wanted)
         state = Open(wanted)
         if origin.lacks:
             reason = f"{origin.lacks} is not at the target, so its files cannot be found there"
             state.losses.append(lost("source", "source", record.ref, reason))
         return f"{name}/{wanted}", state
 
+    async def _numbered(self, target: Target, body: Doc, tags: dict[str, str], wanted: int) -> None:
+        """Make the version under its number, with placeholders for those before it that nobody has."""
+        name, placeholders = body["name"], list[int]()
+        is_noted = self._noted(target, name) == self._last(target, name) > 0
+        try:
+            while self._last(target, name) + 1 < wanted:
+                placeholders.append(await self._placeholder(target, body, tags, wanted))
+            if wanted in placeholders:
+                placeholders.remove(wanted)
+                await _take_off(target, name, wanted)
+            elif self._last(target, name) >= wanted or await self._made(target, body | _as_tags(tags)) != wanted:
+                await self._give_up(target, name, wanted)
+            if is_noted:
+                await _forget(target, name)
+        finally:
+            for number in placeholders:
+                await _delete(target, name, number)
+
+    async def _give_up(self, target: Target, name: str, wanted: int) -> None:
+        """The target has given this number away. The one that it gave instead is lost, but only once."""
+        made = self._last(target, name)
+        await target.api.registry.call(SET_TAG, {"name": name, "key": LAST_VERSION, "value": str(made)})
+        await _delete(target, name, made)
+        raise Rejected(f"the target has given number {wanted} of {name} away: the next one there is {made + 1}")
+
     def _tags(self, target: Target, record: Record, ids: Ids) -> dict[str, str]:
         tags = mapped_tags(pairs(record.doc.get("tags")), ids)
         if RUNS_TAG in tags:
             tags = tags | {RUNS_TAG: references.mapped(tags[RUNS_TAG], ("", ""), ids)[0]}
         source_tags = version_source_tags(record, target.notes) if target.source_tags else {}
-        return {SOURCE_VERSION: record.ref.id} | tags | source_tags
+        return tags | source_tags
 
-    async def _placeholder(self, target: Target, body: Doc, tags: dict[str, str]) -> int:
-        """Take the next number, which the source has no version of; returns it."""
-        kept = {key: value for key, value in tags.items() if key.startswith("mlflow.prompt.")}
-        number = self._last(target, body["name"]) + 1
-        return await self._made(target, {**body, "tags": tag_list({**kept, PLACEHOLDER: "true"})}, number)
+    async def _placeholder(self, target: Target, body: Doc, tags: dict[str, str], wanted: int) -> int:
+        """Take the next number; returns it. It is the wanted version itself where its number may be the wanted one."""
+        if body["name"] in target.numbered:
+            tags = {key: value for key, value in tags.items() if key.startswith("mlflow.prompt.")}
+        return await self._made(target, body | _as_tags({**tags, PLACEHOLDER: str(wanted)}))
 
-    async def _made(self, target: Target, body: Doc, number: int) -> int:
-        """Make a version that should get this number; returns the number that it got."""
+    async def _made(self, target: Target, body: Doc) -> int:
+        """Make a version; returns the number that it got."""
+        name = body["name"]
 
         async def recover() -> Doc | None:
-            with suppress(NotFound):
-                answer = await target.api.registry.call(GET, params=[("name", body["name"]), ("version", str(number))])
-                if answer["model_version"].get("current_stage") != "Deleted_Internal":
-                    return answer
-            return None
+            """The newest one, where that is newer than all that are known."""
+            model = (await target.api.registry.call(GET_NAME, params=[("name", name)]))["registered_model"]
+            newest = max(model.get("latest_versions") or [], key=lambda one: int(one["version"]), default=None)
+            return {"model_version": newest} if newest and int(newest["version"]) > self._last(target, name) else None
 
-        answer = await target.api.registry.call(CREATE, body, recover=recover)
-        made = int(answer["model_version"]["version"])
-        target.last_version[body["name"]] = max(made, self._last(target, body["name"]))
+        made = int((await target.api.registry.call(CREATE, body, recover=recover))["model_version"]["version"])
+        target.last_version[name] = max(made, self._last(target, name))
+        target.numbered.add(name)
         return made
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """A version of this number is there: it must be the one that is meant."""
+        shown = self._shown_there(target, new_id)
+        await self._check_same(target, record, shown, made, ids)
+        replaces = made or target.updates
+        await self._complete(target, record, shown, replaces, ids)
+        stage = shown.get("current_stage") or NO_STAGE
+        keeps = stage != NO_STAGE and not replaces
+        return Open(_number(record), _stage(record) if keeps else stage)
+
+    def _shown_there(self, target: Target, new_id: str) -> Doc:
+        """What the target's listing told of a version."""
         held = target.index.get(self.name, new_id)
         shown: Doc = codec.loads(held[1]) if held else {}
+        return shown
+
+    async def _check_same(self, target: Target, record: Record, shown: Doc, made: bool, ids: Ids) -> None:
         if not made and not await self._is_same(target, record, shown, ids):
             raise Rejected(f"the target has another version of this number: its source is {shown.get('source')!r}")
-        name, number = target.model_name(_name(record)), str(_number(record))
-        described = record.doc.get("description") or ""
-        if described and described != shown.get("description"):
-            body = {"name": name, "version": number, "description": described}
-            await target.api.registry.call(Endpoint("PATCH", f"{VERSIONS}/update", Work.WRITE), body)
-        wanted = self._tags(target, record, ids) if made else mapped_tags(pairs(record.doc.get("tags")), ids)
-        for tag in tag_list(wanted):
-            if shown["tags"].get(tag["key"]) != tag["value"]:
-                body = {"name": name, "version": number, **tag}
-                await target.api.registry.call(Endpoint("POST", f"{VERSIONS}/set-tag", Work.WRITE), body)
-        return Open(int(number), shown.get("current_stage") or NO_STAGE)
+
+    async def _complete(self, target: Target, record: Record, shown: Doc, replaces: bool, ids: Ids) -> None:
+        """Description and tags become those of the source; where they are not to be replaced, what is lacking comes."""
+        version = {"name": _target_name(target, record), "version": str(_number(record))}
+        described, held = record.doc.get("description") or "", shown.get("description") or ""
+        if described != held and (replaces or not held):
+            await target.api.registry.call(PATCH, {**version, "description": described})
+        for tag in tag_list(self._tags(target, record, ids)):
+            if shown["tags"].get(tag["key"]) != tag["value"] and (replaces or tag["key"] not in shown["tags"]):
+                await target.api.registry.call(SET_VERSION_TAG, {**version, **tag})
 
     async def _is_same(self, target: Target, record: Record, shown: Doc, ids: Ids) -> bool:
-        """By the tag of where either came from, or because it has the same text, or source and run."""
-        mine = pairs(record.doc.get("tags")).get(SOURCE_VERSION) or record.ref.id
-        tagged = shown["tags"].get(SOURCE_VERSION)
-        if tagged is not None or SOURCE_VERSION in pairs(record.doc.get("tags")):
-            return (tagged or record.ref.id) == mine
+        """Because it has the same text, or comes from the same place: as that is called at the target, or was before
+        what it comes from arrived there."""
         if self.is_prompt:
             key = "mlflow.prompt.text"
             return bool(shown["tags"].get(key) == pairs(record.doc.get("tags")).get(key))
         origin: Origin = await version_source.origin_at(target, record, ids, self.is_prompt)
-        return origin.source == shown.get("source")
+        held = version_source.place(shown.get("source") or "")
+        return held in (version_source.place(one) for one in (origin.source, str(record.doc.get("source") or "")))
+
+    async def remove(self, target: Target, ref: Ref, new_id: str, ids: Ids) -> None:
+        """Where it is the newest one, its number is noted first: no listing tells of it any more."""
+        await self._load(target)
+        name, _, number = new_id.rpartition("/")
+        if int(number) == self._last(target, name):
+            tag = {"name": name, "key": LAST_VERSION, "value": number}
+            await target.api.registry.call(SET_TAG, tag)
+        await _delete(target, name, int(number))
 
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
-        stage = record.doc.get("current_stage") or NO_STAGE
+        stage = _stage(record)
         if stage != state.stage:
             body = {
-                "name": target.model_name(_name(record)),
+                "name": _target_name(target, record),
                 "version": str(state.number),
                 "stage": stage,
                 "archive_existing_versions": False,
@@ -254,6 +341,12 @@ class RegistryVersion(Kind):
             await target.api.registry.call(STAGE, body)
         losses: list[Outcome] = state.losses
         return losses
+
+
+def _is_of_another_run(record: Record, shown: Doc, ids: Ids) -> bool:
+    """Where a model was deleted at the source and made anew, its numbers begin again at 1."""
+    old = ids.old_id("run", str(shown.get("run_id") or ""))
+    return old is not None and old != record.doc.get("run_id")
 
 
 _CONTENT = ("description", "current_stage", "run_id", "run_link", "source")
@@ -271,7 +364,7 @@ class VersionScan:
         params = [("filter", PROMPTS_ONLY)] if self._kind.is_prompt else []
         if not self._api.abilities.older_than(2, 0):
             params += [("order_by", "name ASC"), ("order_by", "version_number ASC")]
-        listing = pages(self._api, SEARCH, "model_versions", {}, first=200, largest=PAGE, params=params)
+        listing = pages(self._api, SEARCH_VERSIONS, "model_versions", {}, first=200, largest=PAGE, params=params)
         async for page in listing:
             records = [self._record(doc) for doc in page if self._parents is None or doc["name"] in self._parents]
             if records:
@@ -294,8 +387,18 @@ def _name(record: Record) -> str:
     return record.ref.id.rpartition("/")[0]
 
 
+def _target_name(target: Target, record: Record) -> str:
+    """What its model or prompt is called at the target."""
+    assert record.ref.parent is not None, f"{record.ref} belongs to nothing"
+    return target.naming.name(record.ref.parent)
+
+
 def _target_id(target: Target, record: Record) -> str:
-    return f"{target.model_name(_name(record))}/{_number(record)}"
+    return f"{_target_name(target, record)}/{_number(record)}"
+
+
+def _stage(record: Record) -> str:
+    return str(record.doc.get("current_stage") or NO_STAGE)
 
 
 def _number(record: Record) -> int:
@@ -306,6 +409,20 @@ def _shown(doc: Doc) -> Doc:
     return {**{field: doc.get(field) for field in _CONTENT}, "tags": pairs(doc.get("tags"))}
 
 
+def _as_tags(tags: dict[str, str]) -> Doc:
+    return {"tags": tag_list(tags)}
+
+
 async def _delete(target: Target, name: str, number: int) -> None:
     with suppress(NotFound):  # An answer of ours got lost: it is deleted.
         await target.api.registry.call(DELETE, {"name": name, "version": str(number)})
+
+
+async def _take_off(target: Target, name: str, number: int) -> None:
+    """A placeholder that has the right number is one no more."""
+    await target.api.registry.call(DELETE_VERSION_TAG, {"name": name, "version": str(number), "key": PLACEHOLDER})
+
+
+async def _forget(target: Target, name: str) -> None:
+    """The number that a registered model has given last is in the listing again."""
+    await target.api.registry.call(DELETE_TAG, {"name": name, "key": LAST_VERSION})

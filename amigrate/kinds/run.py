@@ -10,26 +10,27 @@ The update comes last, after points and files: a run that has its final status h
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from amigrate.artifacts import Folder, folder_of, proxy_path
 from amigrate.artifacts.proxy import LIST as LIST_PROXY
 from amigrate.artifacts.walk import file_record, walk
 from amigrate.client.api import V2, Api, Endpoint, Work
-from amigrate.core import codec
-from amigrate.core.errors import ApiError, AuthError, NotFound, Rejected, Uncarriable, Unresolved, Unsupported
-from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Rows, Stage
+from amigrate.core.errors import ApiError, AuthError, NotFound, Rejected, Uncarriable, Unresolved
+from amigrate.core.model import Body, Deferred, Doc, Forecast, Foreseen, Found, Outcome, Record, Ref, Rows, Stage
 from amigrate.core.ports import Ids, Names, RowCall, Scan
-from amigrate.kinds import model_links, references
+from amigrate.kinds import dataset_inputs, lost_runs, model_links, references, run_forecast, run_scan
 from amigrate.kinds import run_document as document
-from amigrate.kinds.base import Kind, Target, pairs, tag_list
-from amigrate.kinds.deleted_runs import DELETE, RESTORE, even_if_deleted
+from amigrate.kinds.base import Kind, Target, tag_list
+from amigrate.kinds.deleted_runs import DELETE, GET, RESTORE, even_if_deleted
 from amigrate.kinds.history import HistoryReader
-from amigrate.kinds.limits import fitting, lost
+from amigrate.kinds.limits import fitting
 from amigrate.kinds.log_batch import BATCH, RunWriter, batches, metrics_of
+from amigrate.kinds.name_lists import LINKED_PROMPTS, rename_of, with_names
 from amigrate.kinds.run_document import ENDED, ID_TAGS, SOURCE_RUN, info_of, is_deleted, tags_of
 from amigrate.kinds.run_scan import SEARCH, RunScan
 from amigrate.kinds.source_tags import run_source_tags
@@ -39,6 +40,8 @@ UPDATE = Endpoint("POST", f"{V2}/runs/update", Work.WRITE)
 
 MADE = "made in this session"
 """Where the index keeps the runs that this session made, by their source: the listings it holds are older."""
+FEW = 3
+"""Runs that are asked for one by one: searching needs the experiments first."""
 WORTH_A_LOOK = 3
 """Runs of one experiment for which one listing of its folder pays."""
 
@@ -57,8 +60,10 @@ class Open:
     """Tags of the source that name runs, as long as some of those have no new id."""
     held: dict[str, str] = field(default_factory=dict)
     """The tags that the target's run has."""
-    doubtful: str = ""
-    """The origin of a run whose create call had to be repeated: the first call may still take effect."""
+    waiting: list[Doc] = field(default_factory=list)
+    """Dataset inputs that name evaluation datasets which are not at the target yet."""
+    doubtful: Doc = field(default_factory=dict)
+    """What tells a run whose create call had to be repeated: the first call may still take effect."""
 
     @property
     def losses(self) -> list[Outcome]:
@@ -75,7 +80,10 @@ class Run(Kind):
     needs = ("experiment",)
     folder = "runs"
     document = "run.json"
+    by_origin = True
     points = True
+    tells_parent = True
+    heavy = True
 
     # ---- pure -------------------------------------------------------------------------------------------------
 
@@ -84,6 +92,9 @@ class Run(Kind):
 
     def series(self, record: Record) -> Sequence[str]:
         return [metric["key"] for metric in record.doc["data"].get("metrics") or []]
+
+    def is_deleted(self, record: Record) -> bool:
+        return is_deleted(record)
 
     def settled(self, record: Record) -> bool:
         return info_of(record).get("status") in ENDED
@@ -109,18 +120,37 @@ class Run(Kind):
     def decode(self, doc: Doc, ref_id: str, parent: Ref | None) -> Record:
         return document.decode(doc, ref_id, parent)
 
+    def forecast(self, batch: Sequence[Record]) -> Forecast:
+        return run_forecast.forecast(batch)
+
     # ---- read -------------------------------------------------------------------------------------------------
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
         return RunScan(api, parents)
 
+    async def count(self, api: Api, parents: Sequence[Record]) -> int | None:
+        return await run_scan.count(api, parents)
+
     async def locate(self, api: Api, ids: Sequence[str]) -> list[Record]:
+        """A few by one request each, many by searching for a hundred at a time everywhere."""
+        if len(ids) > FEW and not api.abilities.older_than(2, 1):
+            return await run_scan.located(api, ids)
         found = []
         for run_id in ids:
             with suppress(NotFound):
-                run = (await api.call(model_links.GET_RUN, params=[("run_id", run_id)]))["run"]
+                run = (await api.call(GET, params=[("run_id", run_id)]))["run"]
                 found.append(document.from_rest(run, Ref("experiment", str(run["info"]["experiment_id"]))))
         return found
+
+    async def load(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
+        """The logged models that they took in, which no listing tells."""
+        await model_links.add_inputs(api, [record.doc for record in batch])
+        yield [*batch]
+
+    async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
+        parents = {one.ref.parent: Record(one.ref.parent, {}) for one in records if one.ref.parent}
+        scan = RunScan(api, [*parents.values()])
+        return [record async for page in scan.of([one.ref.id for one in records]) for record in page]
 
     async def rows(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[RowCall]:
         async for call in HistoryReader(api, batch).calls():
@@ -129,12 +159,12 @@ class Run(Kind):
     async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
         """One listing of an experiment's folder tells which of its runs have a folder at all.
 
-        Only for runs that have ended, and whose files lie behind the server's proxy.
+        Only for runs whose files lie behind the server's proxy.
         """
         homes: dict[str, list[Record]] = {}
         chosen = []
         for record in batch:
-            home = _home(record, api.uri) if self.settled(record) else None
+            home = _home(record, api.uri)
             if home is None:
                 chosen.append(record)
             else:
@@ -171,54 +201,61 @@ class Run(Kind):
             held = _held(target, homes[record.ref.key], record, ids, taken)
             if held is not None:
                 taken.add(held[0].new_id)
-                same = held[1] == document.facts(record.doc)
+                same = held[1] == document.facts(_called(target, record).doc)
                 found[record.ref.key] = Found(held[0].new_id, same, held[0].deleted, held[0].ours)
         return found
 
+    async def rehearse(self, target: Target, record: Record, new_id: str, made: bool | None, ids: Ids) -> Foreseen:
+        return await run_forecast.foreseen(target, record, is_there=made is not None)
+
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
-        experiment = _experiment(record, ids)
+        record, experiment = _called(target, record), _experiment(record, ids)
         await target.wake(experiment)
         info, own = info_of(record), _origin(target, record)
         tags = document.mapped_tags(record, ids)
-        tags[SOURCE_RUN] = own
+        tags.pop(SOURCE_RUN, None)
+        if target.provenance:
+            tags[SOURCE_RUN] = own
         if target.source_tags:
             tags |= run_source_tags(record, target.notes)
         late = await target.tags_to_send_later(tags)
         body: Doc = {
             "experiment_id": experiment,
             "user_id": info.get("user_id", ""),
-            # Without a name the server would invent one.
-            "run_name": tags.get("mlflow.runName") or info.get("run_name") or record.ref.id,
+            "run_name": _name(record),
             "start_time": info.get("start_time") or 0,
             "tags": tag_list({key: value for key, value in tags.items() if key not in late}),
         }
+        wanted = lost_runs.sought(target, body, own)
         asked_again = False
 
         async def recover() -> Doc | None:
             nonlocal asked_again
             asked_again = True
-            runs = await _made_already(target, experiment, own)
+            runs = await lost_runs.made_already(target, wanted, ids)
             return {"run": runs[0]} if runs else None
 
         losses: list[Outcome] = []
-        try:
-            answer = await target.api.call(CREATE, body, recover=recover)
-        except Rejected:
-            # SQLite stores a tag of any length; the columns of PostgreSQL and MySQL have an end.
-            body["tags"] = [fitting("tag", tag, target.limits.tag, record.ref, losses) for tag in body["tags"]]
-            if not losses:
-                raise
-            answer = await target.api.call(CREATE, body, recover=recover)
+        async with lost_runs.alone(target, wanted):
+            try:
+                answer = await target.api.call(CREATE, body, recover=recover)
+            except Rejected:
+                # SQLite stores a tag of any length; the columns of PostgreSQL and MySQL have an end.
+                body["tags"] = [fitting("tag", tag, target.limits.tag, record.ref, losses) for tag in body["tags"]]
+                if not losses:
+                    raise
+                answer = await target.api.call(CREATE, body, recover=recover)
         made = answer["run"]["info"]
         state = _opened(target, record, made, tags, resumed=asked_again)
         state.losses.extend(losses)
         state.tags = _fitting_tags(target, record, state, tag_list(late))
-        state.doubtful = own if asked_again else ""
+        state.doubtful = {**wanted.doc(), "origin": own} if asked_again else {}
         target.index.add(MADE, [record.ref.key], Found(state.new_id, False, ours=True), "")
         return state.new_id, state
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """Everything is sent again; a SQL store drops what it has already, for others the writer looks first."""
+        record = _called(target, record)
         await target.wake(_experiment(record, ids))
         answer = await target.api.call(SEARCH, _by_id(_experiment(record, ids), new_id))
         held = answer["runs"][0]
@@ -251,7 +288,7 @@ class Run(Kind):
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
         _settle_tags(target, record, state, ids)
         await _send(state, [])
-        await _log_inputs(target, record, state)
+        state.waiting = await dataset_inputs.write(target, record, state, ids)
         info = info_of(record)
         if info.get("status") != "RUNNING" or info.get("end_time"):
             body = {"run_id": state.new_id, "status": info.get("status", "FINISHED")}
@@ -266,6 +303,7 @@ class Run(Kind):
                 "tags": state.pending,
                 "inputs": model_links.inputs_of(record.doc),
                 "outputs": model_links.outputs_of(record.doc),
+                "datasets": state.waiting,
                 "doubtful": state.doubtful,
             }
             if any(doc.values()):
@@ -280,26 +318,29 @@ class Run(Kind):
         """Deleted by itself; where its whole experiment is deleted, that takes the run along."""
         return is_deleted(record) and not (record.ref.parent and record.ref.parent.id in target.retired)
 
+    async def remove(self, target: Target, ref: Ref, new_id: str, ids: Ids) -> None:
+        """The server keeps what is deleted, until `mlflow gc` comes."""
+        await target.api.call(DELETE, {"run_id": new_id})
+
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
         if what.stage is not Stage.REFERENCES:
-            await target.api.call(DELETE if what.stage is Stage.DELETIONS else RESTORE, {"run_id": new_id})
+            home = ids.new_id("experiment", record.ref.parent.id) if record.ref.parent else None
+            slept = home in target.dormant and home not in target.deleted_here
+            if not slept:  # In a deleted experiment that nobody has touched, every run is as it was left.
+                await target.api.call(DELETE if what.stage is Stage.DELETIONS else RESTORE, {"run_id": new_id})
             return True
         doc = what.doc
         if doc["doubtful"]:
-            await _remove_twins(target, doc["experiment"], doc["doubtful"], new_id, ids)
-        own = (record.ref.id, new_id)
-        mapped = {key: references.mapped(value, own, ids) for key, value in doc["tags"].items()}
-        tags = {key: text for key, (text, _) in mapped.items() if text != doc["tags"][key]}
-        inputs = [ids.new_id(references.LOGGED_MODEL, one) for one in doc["inputs"]]
-        outputs = [(ids.new_id(references.LOGGED_MODEL, one), step) for one, step in doc["outputs"]]
-        links = Links(
-            tag_list(tags), [one for one in inputs if one], [(one, step) for one, step in outputs if one is not None]
-        )
-        if links.tags or links.inputs or links.outputs:
+            told = dict(doc["doubtful"])
+            await lost_runs.remove_twins(target, told.pop("origin"), new_id, lost_runs.Sought(**told), ids)
+        links, unresolved = _resolved(doc, (record.ref.id, new_id), ids)
+        datasets = dataset_inputs.mapped(doc.get("datasets") or [], ids)
+        if links.tags or links.inputs or links.outputs or datasets:
             await target.wake(doc["experiment"])
             await even_if_deleted(target, new_id, lambda: links.write(target, new_id))
-        complete = len(links.inputs) == len(inputs) and len(links.outputs) == len(outputs)
-        return complete and all(complete for _, complete in mapped.values())
+            await even_if_deleted(target, new_id, lambda: dataset_inputs.link(target, new_id, datasets))
+        doc |= unresolved
+        return not any(unresolved[what] for what in ("tags", "inputs", "outputs"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +355,42 @@ class Links:
         if self.tags:
             await target.api.call(BATCH, {"run_id": run_id, "tags": self.tags})
         await model_links.write(target, run_id, self.inputs, self.outputs)
+
+
+def _called(target: Target, record: Record) -> Record:
+    """The run with the prompts that it names as the target calls them."""
+    rename, tags = rename_of(target), tags_of(record.doc)
+    if rename is None or LINKED_PROMPTS not in tags:
+        return record
+    data = {**record.doc["data"], "tags": tag_list(with_names(tags, rename))}
+    return replace(record, doc={**record.doc, "data": data})
+
+
+def _name(record: Record) -> str:
+    """Without a name the server would invent one."""
+    return str(tags_of(record.doc).get("mlflow.runName") or info_of(record).get("run_name") or record.ref.id)
+
+
+def _resolved(doc: Doc, own: references.Own, ids: Ids) -> tuple[Links, Doc]:
+    """What can be written by now of what a run says of others, and what has to wait on; `sent` was written before."""
+    sent: dict[str, str] = doc.get("sent") or {}
+    mapped = {key: references.mapped(value, own, ids) for key, value in doc["tags"].items()}
+    tags = {key: text for key, (text, _) in mapped.items() if text not in (doc["tags"][key], sent.get(key))}
+    inputs = {one: ids.new_id(references.LOGGED_MODEL, one) for one in doc["inputs"]}
+    outputs = [(one, ids.new_id(references.LOGGED_MODEL, one), step) for one, step in doc["outputs"]]
+    links = Links(
+        tag_list(tags),
+        [new for new in inputs.values() if new],
+        [(new, step) for _, new, step in outputs if new],
+    )
+    unresolved = {
+        "doubtful": {},
+        "tags": {key: doc["tags"][key] for key, (_, complete) in mapped.items() if not complete},
+        "sent": sent | tags,
+        "inputs": [one for one, new in inputs.items() if not new],
+        "outputs": [(one, step) for one, new, step in outputs if not new],
+    }
+    return links, unresolved
 
 
 def _experiment(record: Record, ids: Ids) -> str:
@@ -372,9 +449,17 @@ async def _load(target: Target, experiments: set[str]) -> None:
             info, tag = info_of(record), tags_of(record.doc).get(SOURCE_RUN)
             found = Found(record.ref.id, False, is_deleted(record), tag is not None)
             keys = [record.ref.id, *([tag] if tag else [])]
-            target.index.add(str(info["experiment_id"]), keys, found, document.facts(record.doc))
+            home = str(info["experiment_id"])
+            if not target.provenance:
+                keys.append(_free_key(target, home, lost_runs.likeness(info)))
+            target.index.add(home, keys, found, document.facts(record.doc))
     for one in missing:
         target.index.mark(one.ref.id)
+
+
+def _free_key(target: Target, home: str, likeness: str) -> str:
+    """Runs that look alike are numbered."""
+    return next(key for number in count() if target.index.get(home, key := f"{likeness}#{number}") is None)
 
 
 def _held(target: Target, home: str, record: Record, ids: Ids, taken: set[str]) -> tuple[Found, str] | None:
@@ -382,7 +467,7 @@ def _held(target: Target, home: str, record: Record, ids: Ids, taken: set[str]) 
     made = target.index.get(MADE, record.ref.key)
     if made is not None:
         return made
-    for key in (record.ref.id, _origin(target, record)):
+    for key in _keys(target, home, record, ids):
         held = target.index.get(home, key)
         if held is None or held[0].new_id in taken:
             continue
@@ -391,26 +476,18 @@ def _held(target: Target, home: str, record: Record, ids: Ids, taken: set[str]) 
     return None
 
 
-async def _made_already(target: Target, experiment: str, origin: str) -> list[Doc]:
-    """The active runs that carry this origin: what an unanswered create call made after all."""
-    body = {
-        "experiment_ids": [experiment],
-        "filter": f"tags.`{SOURCE_RUN}` = '{origin}'",
-        "run_view_type": "ACTIVE_ONLY",
-        "max_results": 10,
-        "order_by": ["attributes.run_id ASC"],
-    }
-    runs: list[Doc] = (await target.api.call(SEARCH, body)).get("runs") or []
-    return runs
-
-
-async def _remove_twins(target: Target, experiment: str, origin: str, kept: str, ids: Ids) -> None:
-    """An unanswered create call took effect after it was repeated: delete the empty run that nobody stands for."""
-    for run in await _made_already(target, experiment, origin):
-        twin = str(run["info"]["run_id"])
-        is_empty = run["info"].get("status") == "RUNNING" and not (run.get("data") or {}).get("metrics")
-        if twin != kept and is_empty and ids.old_id("run", twin) is None and twin != origin:
-            await target.api.call(DELETE, {"run_id": twin})
+def _keys(target: Target, home: str, record: Record, ids: Ids) -> Iterator[str]:
+    """What the target's run may be found by: its id as the journal knows it, where it was first made, and where the
+    journal is all there is, what an earlier session may have made before it was killed."""
+    known = ids.new_id("run", record.ref.id)
+    yield from [*([known] if known else []), record.ref.id, _origin(target, record)]
+    if not target.provenance and ids.was_intended(record.ref):
+        likeness = lost_runs.likeness({**info_of(record), "run_name": _name(record)})
+        for number in count():
+            key = f"{likeness}#{number}"
+            if target.index.get(home, key) is None:
+                return
+            yield key
 
 
 # ---- what is written --------------------------------------------------------------------------------------------
@@ -449,63 +526,3 @@ async def _send(state: Open, points: list[Doc]) -> None:
     """Points, together with the params and tags that wait."""
     for batch in batches(points, state.params, state.tags):
         await state.writer.send(batch)
-
-
-# ---- dataset inputs ---------------------------------------------------------------------------------------------
-
-
-async def _log_inputs(target: Target, record: Record, state: Open) -> None:
-    """Dataset inputs. Calls that bring the same new dataset at once race in the server, so the first one goes alone."""
-    inputs = document.dataset_inputs(record.doc)
-    if not inputs:
-        return
-    keys = {(state.experiment, item["dataset"]["name"], item["dataset"]["digest"]) for item in inputs}
-    if keys <= target.datasets:
-        await _send_inputs(target, record, state, inputs)
-        return
-    async with target.dataset_lock:
-        await _send_inputs(target, record, state, inputs)
-        target.datasets |= keys
-
-
-async def _send_inputs(target: Target, record: Record, state: Open, inputs: list[Doc]) -> None:
-    """All in one call; where the server refuses one of them, each by itself."""
-    datasets = [{**item, "tags": tag_list(pairs(item.get("tags")))} for item in inputs]
-    try:
-        if target.keeps_inputs:
-            await target.api.call(model_links.INPUTS, {"run_id": state.new_id, "datasets": datasets})
-            await _note_merged(target, record, state, inputs)
-            return
-    except Unsupported:
-        target.keeps_inputs = False
-    except Rejected as error:
-        if len(inputs) == 1:
-            state.losses.append(_lost_input(record, inputs[0], f"the target refuses it: {error}"))
-            return
-    for item in inputs:
-        if target.keeps_inputs:
-            await _send_inputs(target, record, state, [item])
-        else:
-            state.losses.append(
-                _lost_input(record, item, "the target is an MLflow without dataset inputs (2.4 has them)")
-            )
-
-
-async def _note_merged(target: Target, record: Record, state: Open, inputs: list[Doc]) -> None:
-    """Before 3.10 a SQL store keeps one dataset for each name and digest, whatever experiment it belongs to.
-
-    (3.6.0 does, 3.10.0 does not.) What such a server makes of a second one is a loss, as far as this session sees it.
-    """
-    if not target.api.abilities.older_than(3, 10) or not await target.is_sql():
-        return
-    for item in inputs:
-        dataset = item["dataset"]
-        fields = [dataset.get(name) or "" for name in ("source_type", "source", "schema", "profile")]
-        details = codec.digest(fields)
-        if target.dataset_details.setdefault((dataset["name"], dataset["digest"]), details) != details:
-            reason = "the target keeps the source, schema and profile of the first dataset of this name and digest"
-            state.losses.append(_lost_input(record, item, reason))
-
-
-def _lost_input(record: Record, item: Doc, reason: str) -> Outcome:
-    return lost("dataset-input", f"{item['dataset']['name']} {item['dataset']['digest']}", record.ref, reason)

@@ -7,6 +7,7 @@ The record's `doc` is a run as `runs/search` gives it: `info`, `data` (`metrics`
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from amigrate.core import codec
 from amigrate.core.model import Doc, Record, Ref
 from amigrate.core.ports import Ids, Names
 from amigrate.core.typed import identity, items, mapping, text, texts, whole, word
+from amigrate.kinds import name_lists
 from amigrate.kinds.base import PROVENANCE, SOURCE_TAGS, STAGES, content_tags, pairs, tag_list
 from amigrate.kinds.model_links import inputs_of, outputs_of
 from amigrate.kinds.references import LOGGED_MODEL, mapped, named
@@ -22,6 +24,10 @@ SOURCE_RUN = f"{PROVENANCE}source_run_id"
 HISTORY_TAG = "mlflow.log-model.history"
 ID_TAGS = ("mlflow.parentRunId", "mlflow.rootRunId", HISTORY_TAG)
 """Tags that name runs by id."""
+EVALUATION_DATASET = "evaluation_dataset"
+OF_EVALUATION = "mlflow_evaluation_dataset"
+"""The type of a source that names an evaluation dataset."""
+EVALUATION_ID = re.compile(r"\bd-[0-9a-f]{32}\b")
 ENDED = ("FINISHED", "FAILED", "KILLED")
 STATUSES = ("RUNNING", "SCHEDULED", *ENDED)
 INFO: dict[str, Callable[[Any, str], Any]] = {
@@ -30,8 +36,10 @@ INFO: dict[str, Callable[[Any, str], Any]] = {
     **dict.fromkeys(("start_time", "end_time"), whole),
 }
 DATASET = ("name", "digest", "source_type", "source", "schema", "profile")
-COMPARED = ("run_name", "user_id", "status", "start_time", "end_time", "lifecycle_stage")
+COMPARED = ("user_id", "status", "start_time", "end_time", "lifecycle_stage")
 """Fields of `info` that must be equal everywhere."""
+NAME_TAG = "mlflow.runName"
+"""Since 2.0 every run has a name and this tag with it; before, it had the tag alone, or neither."""
 
 
 def info_of(record: Record) -> Doc:
@@ -98,19 +106,26 @@ def comparable(record: Record, names: Names) -> Doc:
     """Everything that two runs must have in common, but for their points and files."""
     info, data = info_of(record), record.doc["data"]
     tags = content_tags(tags_of(record.doc))
+    # A run without a name gets its old id as one, wherever it is written.
+    name = info.get("run_name") or tags.get(NAME_TAG) or origin(record)
+    shown = name_lists.comparable(tags, names) | {key: named(tags[key], names) for key in ID_TAGS if key in tags}
+    inputs = [names(LOGGED_MODEL, one) for one in inputs_of(record.doc)]
+    outputs = [[names(LOGGED_MODEL, one), step] for one, step in outputs_of(record.doc)]
     return {
+        "run_name": name,
         **{field: info.get(field) or None for field in COMPARED},
         "params": pairs(data.get("params")),
-        "tags": tags | {key: named(tags[key], names) for key in ID_TAGS if key in tags},
-        "inputs": dict(map(_comparable_input, dataset_inputs(record.doc))),
-        "model_inputs": sorted(names(LOGGED_MODEL, one) for one in inputs_of(record.doc)),
-        "model_outputs": sorted([names(LOGGED_MODEL, one), step] for one, step in outputs_of(record.doc)),
+        "tags": {key: value for key, value in shown.items() if (key, value) != (NAME_TAG, name)},
+        "inputs": dict(_comparable_input(item, names) for item in dataset_inputs(record.doc)),
+        "model_inputs": sorted(one for one in inputs if one),
+        "model_outputs": sorted(one for one in outputs if one[0]),
     }
 
 
-def _comparable_input(item: Doc) -> tuple[str, Doc]:
+def _comparable_input(item: Doc, names: Names) -> tuple[str, Doc]:
     """A dataset is known by its name and digest; the tags belong to its use in this run."""
-    dataset = item["dataset"]
+    told, _ = _with_dataset(item, lambda own: names(EVALUATION_DATASET, own))
+    dataset = told["dataset"]
     fields = {key: dataset.get(key) or None for key in ("source_type", "source", "schema", "profile")}
     return f"{dataset.get('name')} {dataset.get('digest')}", {**fields, "tags": pairs(item.get("tags"))}
 
@@ -138,6 +153,27 @@ def mapped_tags(record: Record, ids: Ids) -> dict[str, str]:
     """All tags of a run, with the ids in them replaced as far as those are known."""
     tags, own = tags_of(record.doc), (record.ref.id, record.ref.id)
     return tags | {key: mapped(tags[key], own, ids)[0] for key in ID_TAGS if key in tags}
+
+
+def mapped_input(item: Doc, ids: Ids) -> tuple[Doc, bool]:
+    """A dataset input with the evaluation dataset that it names at the target, and whether that is there."""
+    return _with_dataset(item, lambda own: ids.new_id(EVALUATION_DATASET, own))
+
+
+def _with_dataset(item: Doc, called: Callable[[str], str | None]) -> tuple[Doc, bool]:
+    """An input whose source names evaluation datasets as `called` does, and whether that knows every one."""
+    dataset, unknown = item["dataset"], list[str]()
+
+    def replace(match: re.Match[str]) -> str:
+        name = called(match[0])
+        if name is None:
+            unknown.append(match[0])
+        return name or match[0]
+
+    if dataset.get("source_type") != OF_EVALUATION:
+        return item, True
+    source = EVALUATION_ID.sub(replace, str(dataset.get("source") or ""))
+    return {**item, "dataset": {**dataset, "source": source}}, not unknown
 
 
 # ---- on disk ----------------------------------------------------------------------------------------------------

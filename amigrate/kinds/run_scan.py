@@ -9,14 +9,15 @@ that ended the page before; else the listing starts again (whoever takes the pag
 from __future__ import annotations
 
 import asyncio
-from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
 
 from amigrate.client.api import V2, Api, Endpoint
-from amigrate.core import codec
-from amigrate.core.errors import Rejected, TooLarge, Transient, Unsupported
-from amigrate.core.model import Doc, Record
+from amigrate.core.errors import Rejected, TooLarge, Transient, Unsupported, UsageError
+from amigrate.core.model import Doc, Record, Ref
 from amigrate.kinds import model_links, run_document
+from amigrate.kinds.experiment_scan import experiment_ids
+from amigrate.kinds.listing import counted, from_offset, offset_of
+from amigrate.kinds.searches import searches_of, searches_of_ids
 
 SEARCH = Endpoint("POST", f"{V2}/runs/search")
 
@@ -25,32 +26,39 @@ PAGE_BYTES = 3 * 1024 * 1024
 ANSWER_LIMIT = 8 * PAGE_BYTES
 FIRST_PAGE = 100
 LARGEST_PAGE = 1000
-IDS_PER_SEARCH = 100
+EXPERIMENTS_PER_SEARCH = 1000
 RESTARTS = 5
 
 
 class RunScan:
-    """All runs of some experiments."""
+    """All runs of some experiments, or those of them that the server is asked for (`Api.choice`)."""
 
     def __init__(self, api: Api, experiments: Sequence[Record]) -> None:
         self._api = api
         self._parents = {record.ref.id: record.ref for record in experiments}
+        self._searches = searches_of(api.choice.runs, one_by_one=api.abilities.older_than(2, 1))
         self._unsettled: set[str] = set()
         self._count = 0
         self._last = ""
         """The run that the whole listing ended with."""
         self._offsets = False
-        self._largest = LARGEST_PAGE
+        self._largest = api.ceiling(SEARCH, LARGEST_PAGE)
         """Runs of a page at most: below what the server, or a gateway in front of it, could not answer."""
         self._begun = asyncio.Event()
         """Set when it is known whether one page holds them all."""
 
     async def pages(self) -> AsyncIterator[list[Record]]:
+        """Everything by one search; runs that are asked for by id by several."""
         try:
-            async for page in self._steady({}):
-                yield page
+            for one in self._searches:
+                async for page in self._steady({"filter": one} if self._by_id else {}):
+                    yield page
         finally:
             self._begun.set()
+
+    @property
+    def _by_id(self) -> bool:
+        return bool(self._api.choice.runs.ids)
 
     async def _steady(self, extra: Doc) -> AsyncIterator[list[Record]]:
         """A listing that starts again where the pages moved under it."""
@@ -73,11 +81,11 @@ class RunScan:
             return None
         least, most = FIRST_PAGE, 4 * FIRST_PAGE
         try:
-            while await self._any_from(most):
+            while await self._anyfrom_offset(most):
                 least, most = most, 4 * most
             while most - least > max(1, least // 8):
                 middle = (least + most) // 2
-                least, most = (middle, most) if await self._any_from(middle) else (least, middle)
+                least, most = (middle, most) if await self._anyfrom_offset(middle) else (least, middle)
         except (Rejected, Unsupported):
             return None
         return (least + most) // 2
@@ -86,20 +94,15 @@ class RunScan:
         """Runs that had not ended are read again; where there are more runs than were listed, all are listed again."""
         unsettled = sorted(self._unsettled)
         self._unsettled = set()
-        for start in range(0, len(unsettled), IDS_PER_SEARCH):
-            async for page in self._read_again(unsettled[start : start + IDS_PER_SEARCH]):
-                yield page
-        if await self._more():
+        async for page in self.of(unsettled):
+            yield page
+        if not self._by_id and await self._more():
             async for page in self.pages():
                 yield page
 
-    async def _read_again(self, run_ids: Sequence[str]) -> AsyncIterator[list[Record]]:
-        """These runs as they are now: in one search, where the server knows `IN` for ids (1.30.1 does not)."""
-        chosen = ",".join(f"'{run_id}'" for run_id in run_ids)
-        filters = [f"attributes.run_id IN ({chosen})"]
-        if self._api.abilities.older_than(2, 1):
-            filters = [f"attributes.run_id = '{run_id}'" for run_id in run_ids]
-        for one in filters:
+    async def of(self, run_ids: Sequence[str]) -> AsyncIterator[list[Record]]:
+        """Those of the runs that are there, as they are now."""
+        for one in searches_of_ids(run_ids, one_by_one=self._api.abilities.older_than(2, 1)):
             async for page in self._steady({"filter": one}):
                 yield page
 
@@ -107,19 +110,19 @@ class RunScan:
         """One small request: is the run that was listed last at another place now, or no longer the last one?"""
         if not self._offsets:
             return True
-        answer = await self._api.call(SEARCH, self._body({"max_results": 2, **_from(self._count - 1)}))
+        answer = await self._api.call(SEARCH, self._body({"max_results": 2, **from_offset(self._count - 1)}))
         return [run["info"]["run_id"] for run in answer.get("runs") or []] != [self._last]
 
-    async def _any_from(self, offset: int) -> bool:
+    async def _anyfrom_offset(self, offset: int) -> bool:
         """Whether there is a run at this place of the listing."""
-        answer = await self._api.call(SEARCH, self._body({"max_results": 1, **_from(offset)}))
+        answer = await self._api.call(SEARCH, self._body({"max_results": 1, **from_offset(offset)}))
         return bool(answer.get("runs"))
 
     async def _search(self, extra: Doc) -> AsyncIterator[list[Record]]:
-        size, offset, token, last = FIRST_PAGE, 0, "", ""
+        size, offset, token, last = min(FIRST_PAGE, self._largest), 0, "", ""
         while True:
             overlap = 1 if self._offsets and offset else 0
-            start = _from(offset - 1) if overlap else {"page_token": token} if token else {}
+            start = from_offset(offset - 1) if overlap else {"page_token": token} if token else {}
             wanted = {"max_results": size + overlap, **extra, **start}
             size, answer, weight = await self._page(wanted, size, overlap)
             runs = answer.get("runs") or []
@@ -132,10 +135,10 @@ class RunScan:
                 size = min(_next_size(size, len(runs), weight), self._largest)
             token = (answer.get("next_page_token") or "") if runs else ""
             if token and not self._offsets and not extra:
-                self._offsets = _offset_of(token) == offset
+                self._offsets = offset_of(token) == offset
                 self._begun.set()
             if runs:
-                await model_links.add_inputs(self._api, runs)
+                model_links.note(self._api, runs)
                 yield [self._record(doc) for doc in runs]
             if not token:
                 break
@@ -151,13 +154,16 @@ class RunScan:
                     SEARCH, self._body(wanted), at_most=ANSWER_LIMIT if size > 1 else None
                 )
                 return size, answer, weight
-            except TooLarge:
+            except TooLarge as error:
                 self._largest = size = max(1, size // 4)
+                self._api.note_slow(SEARCH, error, size)
 
     def _body(self, extra: Doc) -> Doc:
+        wanted = {"filter": self._searches[0]} if self._searches[0] and not self._by_id else {}
         return {
             "experiment_ids": list(self._parents),
             "run_view_type": "ALL",
+            **wanted,
             "order_by": ["attributes.start_time ASC", "attributes.run_id ASC"],
             **extra,
         }
@@ -169,6 +175,41 @@ class RunScan:
         return record
 
 
+async def check_filter(api: Api, filters: str) -> None:
+    """Raises `UsageError` where the server does not take it: better now than in the middle."""
+    if filters:
+        try:
+            await api.call(SEARCH, {"experiment_ids": ["0"], "filter": filters, "max_results": 1})
+        except Rejected as error:
+            raise UsageError(f"{api.shown} does not take --filter: {error}") from error
+
+
+async def located(api: Api, ids: Sequence[str]) -> list[Record]:
+    """The runs of these ids, wherever they are, deleted ones too."""
+    homes = await experiment_ids(api)
+    found = []
+    for start in range(0, len(homes), EXPERIMENTS_PER_SEARCH):
+        for one in searches_of_ids(ids):
+            body: Doc = {"experiment_ids": homes[start : start + EXPERIMENTS_PER_SEARCH], "filter": one}
+            runs = (await api.call(SEARCH, {**body, "run_view_type": "ALL"})).get("runs") or []
+            found += [run_document.from_rest(run, Ref("experiment", str(run["info"]["experiment_id"]))) for run in runs]
+    return found
+
+
+async def count(api: Api, experiments: Sequence[Record]) -> int | None:
+    """How many runs some experiments have; None where page tokens are no offsets."""
+    body: Doc = {"experiment_ids": [one.ref.id for one in experiments], "run_view_type": "ALL", "max_results": 1}
+
+    async def has(offset: int) -> bool:
+        return bool((await api.call(SEARCH, {**body, **from_offset(offset)})).get("runs"))
+
+    answer = await api.call(SEARCH, body)
+    token = answer.get("next_page_token") or ""
+    if not token:
+        return len(answer.get("runs") or [])
+    return await counted(has) if offset_of(token) == 1 else None
+
+
 class _Shifted(Exception):
     """The pages moved under the listing."""
 
@@ -177,16 +218,3 @@ def _next_size(size: int, runs: int, weight: int) -> int:
     """The page size that should weigh `PAGE_BYTES`, growing at most tenfold at a time."""
     fitting = PAGE_BYTES * runs // max(weight, 1)
     return max(1, min(fitting, size * 10, LARGEST_PAGE))
-
-
-def _from(offset: int) -> Doc:
-    """What asks for the page that starts at an offset. A token for the very first one is refused."""
-    return {"page_token": b64encode(codec.dumps({"offset": offset})).decode()} if offset > 0 else {}
-
-
-def _offset_of(token: str) -> int | None:
-    try:
-        value = codec.loads(b64decode(token))
-        return int(value["offset"])
-    except (ValueError, KeyError, TypeError):
-        return None

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from amigrate.client.api import Api
-from amigrate.core.errors import ApiError
+from amigrate.core.errors import ApiError, Transient, Unsupported
 from amigrate.kinds.series import ask
 
 NOBODY = "0" * 32
+
+
+async def without_it(api: Api, error: Transient) -> ApiError:
+    """What an error of a listing means, where a file store answers HTML 500 to what it does not have."""
+    if error.status == 500 and not await is_sql(api):
+        return Unsupported(f"a file store does not have it ({error})", status=500, endpoint=error.endpoint)
+    return error
 
 
 async def is_sql(api: Api) -> bool:

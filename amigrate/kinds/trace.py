@@ -9,6 +9,7 @@ attachments. An assessment that another one overrides is made first: the server 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -18,21 +19,22 @@ from typing import Any
 from amigrate.artifacts import Folder, trace_folder_of
 from amigrate.artifacts.walk import file_record, walk
 from amigrate.client.api import V2, V3, Api, Endpoint, Work
-from amigrate.core.errors import AmigrateError, NotFound, Uncarriable, Unresolved, Unsupported
-from amigrate.core.model import Body, Deferred, Doc, Found, Outcome, Record, Ref, Stage
+from amigrate.core.errors import AmigrateError, NotFound, Rejected, Uncarriable, Unsupported
+from amigrate.core.model import Body, Deferred, Doc, Forecast, Foreseen, Found, Outcome, Record, Ref, Stage
 from amigrate.core.ports import Ids, Names, Scan
-from amigrate.kinds import references, trace_spans
+from amigrate.kinds import references, trace_scan, trace_spans
 from amigrate.kinds import trace_document as document
-from amigrate.kinds.base import Kind, Target
+from amigrate.kinds.base import Kind, Target, home_of
 from amigrate.kinds.limits import lost
+from amigrate.kinds.name_lists import rename_of
 from amigrate.kinds.trace_document import LOCATION, info_of
 from amigrate.kinds.trace_scan import TraceScan
 
-INFOS = Endpoint("POST", f"{V3}/traces/batchGetInfos")
 START = Endpoint("POST", f"{V3}/traces", Work.WRITE)
+DELETE = Endpoint("POST", f"{V2}/traces/delete-traces", Work.WRITE)
 LINK_PROMPTS = Endpoint("POST", f"{V2}/traces/link-prompts", Work.WRITE)
 SPANS_FILE = "traces.json"
-EXPERIMENT_IN_FILE = re.compile(rb'("mlflow\.experimentId": ?"\\")[^"\\]*(\\"")')
+EXPERIMENT_IN_FILE = re.compile(rb'("mlflow\.experimentId": ?"\\")([^"\\]*)(\\"")')
 
 
 @dataclass(slots=True)
@@ -58,11 +60,14 @@ class Trace(Kind):
     name = "trace"
     label = "traces"
     parent = "experiment"
-    needs = ("experiment", "run", "logged_model")
+    needs = ("experiment", "run", "logged_model", "issue", "gateway_endpoint")
     folder = "traces"
     document = "trace.json"
     heavy = True
     batched = True
+    tells_parent = True
+    global_ids = True
+    ids_vary = True
 
     # ---- pure -------------------------------------------------------------------------------------------------
 
@@ -75,16 +80,32 @@ class Trace(Kind):
     def comparable(self, record: Record, names: Names) -> Doc:
         return document.comparable(record, names)
 
+    def names_others(self, file: Record) -> bool:
+        """Spans in a file name the experiment."""
+        return file.ref.id == SPANS_FILE and int(file.doc["size"]) <= references.SMALL_FILE
+
+    def split_names(self, data: bytes) -> tuple[bytes, list[tuple[str, str]]]:
+        found = [match[2].decode("utf-8", "replace") for match in EXPERIMENT_IN_FILE.finditer(data)]
+        return EXPERIMENT_IN_FILE.sub(rb"\g<1>\g<3>", data), [("experiment", own) for own in found]
+
     def encode(self, record: Record) -> Doc:
         return document.encode(record)
 
     def decode(self, doc: Doc, ref_id: str, parent: Ref | None) -> Record:
         return document.decode(doc, ref_id, parent)
 
+    def forecast(self, batch: Sequence[Record]) -> Forecast:
+        """Spans come with those of many traces."""
+        in_store = sum(map(document.is_in_store, batch))
+        return Forecast(requests=math.ceil(in_store / trace_spans.TRACES_PER_CALL))
+
     # ---- read -------------------------------------------------------------------------------------------------
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
         return TraceScan(api, parents)
+
+    async def count(self, api: Api, parents: Sequence[Record]) -> int | None:
+        return await trace_scan.count(api, parents)
 
     async def load(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
         async for portion in trace_spans.loaded(api, batch):
@@ -113,16 +134,24 @@ class Trace(Kind):
             raise Unsupported(
                 f"the target is MLflow {target.api.abilities.version or '2.0'}: 3.4 takes traces with ids"
             )
-        homes = {record.ref.id: _experiment(record, ids) for record in records}
+        homes = {record.ref.id: home_of(record, ids) for record in records}
+        rename = rename_of(target)
         held = await _held(target, homes)
         target.held_traces |= held
         found = {}
         for record in records:
             info = held.get(record.ref.id)
             if info is not None:
-                wanted = document.mapped_info(record, homes[record.ref.id], ids)
+                wanted = document.mapped_info(document.renamed(record, rename), homes[record.ref.id], ids)
                 found[record.ref.key] = Found(record.ref.id, document.facts(info) == document.facts(wanted))
         return found
+
+    async def rehearse(self, target: Target, record: Record, new_id: str, made: bool | None, ids: Ids) -> Foreseen:
+        elsewhere = _elsewhere(target.held_traces.pop(record.ref.id, None), home_of(record, ids))
+        if elsewhere is not None:
+            raise elsewhere
+        prompts = document.linked_prompts(record)
+        return Foreseen(1 + 1 / trace_spans.TRACES_PER_CALL + bool(prompts), _made_valid(record))
 
     async def begin_batch(
         self, target: Target, records: Sequence[Record], ids: Ids
@@ -130,15 +159,15 @@ class Trace(Kind):
         made: dict[str, tuple[str, Any] | AmigrateError] = {}
         by_home: dict[str, list[Record]] = {}
         for record in records:
-            home, held = _experiment(record, ids), target.held_traces.pop(record.ref.id, None)
-            if held is not None and document.experiment_of(held) != home:
-                place = document.experiment_of(held)
-                made[record.ref.key] = Uncarriable(f"the target has a trace of this id, in experiment {place}")
+            home, held = home_of(record, ids), target.held_traces.pop(record.ref.id, None)
+            elsewhere = _elsewhere(held, home)
+            if elsewhere is not None:
+                made[record.ref.key] = elsewhere
                 continue
             as_file = "spans" in record.doc and not trace_spans.takes_spans(target.api, record.ref.id)
             made[record.ref.key] = (record.ref.id, Open(home, as_file, held))
             if "spans" in record.doc and not as_file:
-                by_home.setdefault(home, []).append(record)
+                by_home.setdefault(home, []).append(document.renamed(record, rename_of(target)))
         for home, some in by_home.items():
             await target.wake(home)
             made |= await trace_spans.write(target.api, home, some)
@@ -160,7 +189,7 @@ class Trace(Kind):
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
         folder = await self._started(target, record, state, ids)
         if state.as_file:
-            spans = document.mapped_spans(record, state.experiment)
+            spans = document.mapped_spans(document.renamed(record, rename_of(target)), state.experiment)
             await folder.put(SPANS_FILE, references.body_of(document.as_artifact(spans)))
         state.resolved = document.is_resolved(info_of(record), ids)
         losses: list[Outcome] = state.losses
@@ -175,16 +204,20 @@ class Trace(Kind):
 
     async def _start(self, target: Target, record: Record, state: Open, ids: Ids) -> Folder:
         await target.wake(state.experiment)
-        info = document.mapped_info(record, state.experiment, ids)
+        info = document.mapped_info(document.renamed(record, rename_of(target)), state.experiment, ids)
         assessments = info["assessments"]
-        lacking = document.lacking_assessments(assessments, (state.held or {}).get("assessments") or [])
+        held = (state.held or {}).get("assessments") or []
+        lacking = document.lacking_assessments(assessments, held)
         late = [one for one in lacking if one.get("overrides") in {one["assessment_id"] for one in assessments}]
         info["assessments"] = [one for one in lacking if one not in late]
-        answer = await target.api.call(START, {"trace": {"trace_info": info}})
+        told = await _told(target, record, state, info, held)
         for one in late:
             await _assess(target, record, one)
-        _note_validity(record, state)
-        folder = _folder(target.api, answer["trace"]["trace_info"], record.ref.id)
+        if held and not _takes_parts(target):
+            known = {one["assessment_id"] for one in held}
+            await _override_again(target, record, [one for one in assessments if one["assessment_id"] in known])
+        state.losses += _made_valid(record)
+        folder = _folder(target.api, told, record.ref.id)
         if folder is None:
             raise AmigrateError("the target says no place for its files")
         return folder
@@ -197,20 +230,31 @@ class Trace(Kind):
             doc["info"] = info_of(record)
         return [Deferred(Stage.REFERENCES, doc)] if any(doc.values()) else []
 
+    async def remove(self, target: Target, ref: Ref, new_id: str, ids: Ids) -> None:
+        """For good: a server keeps no deleted traces."""
+        home = home_of(Record(ref, {}), ids)
+        await target.api.call(DELETE, {"experiment_id": home, "request_ids": [new_id]})
+
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
-        """Prompts keep their names and numbers; the server takes no link to one that it does not have."""
+        """Prompts keep their numbers; the server takes no link to one that it does not have."""
         wanted, info = what.doc["prompts"], what.doc.get("info")
-        there = [one for one in wanted if ids.new_id("prompt_version", f"{one['name']}/{one['version']}")]
+        known = [(ids.new_id("prompt_version", f"{one['name']}/{one['version']}"), one["version"]) for one in wanted]
+        there = [{"name": new.rpartition("/")[0], "version": version} for new, version in known if new]
         if there:
-            await target.api.call(LINK_PROMPTS, {"trace_id": new_id, "prompt_versions": there})
+            with suppress(Unsupported):  # Before 3.10, the tag of the trace is all that there is.
+                await target.api.call(LINK_PROMPTS, {"trace_id": new_id, "prompt_versions": there})
         resolved = info is None or document.is_resolved(info, ids)
         if info is not None and resolved:
-            whole = Record(record.ref, {"info": info})
-            told = document.mapped_info(whole, _experiment(whole, ids), ids)
-            await target.api.call(START, {"trace": {"trace_info": {**told, "assessments": []}}})
-            for old, new in zip(info.get("assessments") or [], told["assessments"], strict=True):
-                if old != new:
-                    await _update(target, record, new)
+            whole = document.renamed(Record(record.ref, {"info": info}), rename_of(target))
+            told = document.mapped_info(whole, home_of(whole, ids), ids)
+            pairs = zip(info.get("assessments") or [], told["assessments"], strict=True)
+            changed = [new for old, new in pairs if old != new]
+            renamed = [one for one in changed if document.names_issue(one)]  # No other request takes these.
+            await _tell(target, {**told, "assessments": renamed}, told["assessments"])
+            for one in changed:
+                if one not in renamed:
+                    await _update(target, record, one)
+        what.doc["prompts"] = [one for one, (new, _) in zip(wanted, known, strict=True) if not new]
         return resolved and len(there) == len(wanted)
 
 
@@ -225,8 +269,45 @@ async def _held(target: Target, homes: dict[str, str]) -> dict[str, Doc]:
         parents = [Record(Ref("experiment", one), {}) for one in sorted(set(homes.values()) - target.fresh)]
         listed = [record async for page in TraceScan(target.api, parents).pages() for record in page] if parents else []
         return {one.ref.id: info_of(one) for one in listed if one.ref.id in homes}
-    answer = await target.api.call(INFOS, {"trace_ids": [*homes]})
-    return {str(one["trace_id"]): one for one in answer.get("trace_infos") or []}
+    return await trace_spans.infos_of(target.api, [*homes])
+
+
+def _takes_parts(target: Target) -> bool:
+    """Whether assessments stay that a trace's info does not name; before, they make the server refuse it (3.4.0)."""
+    return not target.api.abilities.older_than(3, 13)
+
+
+async def _tell(target: Target, info: Doc, held: Sequence[Doc]) -> Doc:
+    """Write a trace's info; returns it as the server has it then."""
+    if not _takes_parts(target):
+        named = {one["assessment_id"] for one in info["assessments"]}
+        info = {**info, "assessments": [*info["assessments"], *(o for o in held if o["assessment_id"] not in named)]}
+    told: Doc = (await target.api.call(START, {"trace": {"trace_info": info}}))["trace"]["trace_info"]
+    return told
+
+
+async def _told(target: Target, record: Record, state: Open, info: Doc, held: Sequence[Doc]) -> Doc:
+    """The same; where the server does not know what an issue is, without the assessments that name one."""
+    try:
+        return await _tell(target, info, held)
+    except Rejected as error:
+        issues = [one for one in info["assessments"] if document.names_issue(one)]
+        if not issues:
+            raise
+        reason = f"it says that the trace shows an issue, which the target does not take: {error}"
+        state.losses += [lost("assessment", one["assessment_id"], record.ref, reason) for one in issues]
+        return await _tell(target, {**info, "assessments": [o for o in info["assessments"] if o not in issues]}, held)
+
+
+async def _override_again(target: Target, record: Record, assessments: Sequence[Doc]) -> None:
+    """What was overridden has become valid, because it had to be written again: so must be what overrides it."""
+    known = {one["assessment_id"] for one in assessments}
+    for one in assessments:
+        if one.get("overrides") in known:
+            path = f"{V3}/traces/{record.ref.id}/assessments/{one['assessment_id']}"
+            with suppress(NotFound):
+                await target.api.call(Endpoint("DELETE", path, Work.WRITE))
+            await _assess(target, record, one)
 
 
 async def _assess(target: Target, record: Record, assessment: Doc) -> None:
@@ -249,26 +330,23 @@ async def _update(target: Target, record: Record, assessment: Doc) -> None:
     await target.api.call(Endpoint("PATCH", path, Work.WRITE), body)
 
 
-def _note_validity(record: Record, state: Open) -> None:
+def _elsewhere(held: Doc | None, home: str) -> Uncarriable | None:
+    """Why a trace cannot be written, where the target has one of its id in another experiment."""
+    place = document.experiment_of(held) if held is not None else home
+    return None if place == home else Uncarriable(f"the target has a trace of this id, in experiment {place}")
+
+
+def _made_valid(record: Record) -> list[Outcome]:
     """No request marks an assessment as overridden where the other one is gone."""
     assessments = info_of(record).get("assessments") or []
     overridden = {one.get("overrides") for one in assessments}
-    for one in assessments:
-        if one.get("valid") is False and one["assessment_id"] not in overridden:
-            reason = "it is invalid at the source, and what overrides it is gone: it arrives as valid"
-            state.losses.append(lost("assessment", one["assessment_id"], record.ref, reason))
+    wrong = [one for one in assessments if one.get("valid") is False and one["assessment_id"] not in overridden]
+    reason = "it is invalid at the source, and what overrides it is gone: it arrives as valid"
+    return [lost("assessment", one["assessment_id"], record.ref, reason) for one in wrong]
 
 
 async def _with_experiment(body: Body, experiment: str) -> Body:
     """The spans in a file with the target's experiment in them."""
     async with body.open() as stream:
         data = b"".join([chunk async for chunk in stream.chunks])
-    return references.body_of(EXPERIMENT_IN_FILE.sub(rb"\g<1>" + experiment.encode() + rb"\g<2>", data))
-
-
-def _experiment(record: Record, ids: Ids) -> str:
-    parent = record.ref.parent
-    new_id = ids.new_id("experiment", parent.id) if parent else None
-    if new_id is None:
-        raise Unresolved(f"its experiment {parent.id if parent else '?'} is not at the target")
-    return new_id
+    return references.body_of(EXPERIMENT_IN_FILE.sub(rb"\g<1>" + experiment.encode() + rb"\g<3>", data))

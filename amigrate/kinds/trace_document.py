@@ -7,13 +7,17 @@ store, `spans` as `traces/batchGet` gives them: OTLP in snake case, ids in base6
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from amigrate.core import codec
 from amigrate.core.model import Doc, Record, Ref
 from amigrate.core.ports import Ids, Names
 from amigrate.core.typed import identity, items, mapping, text
+from amigrate.kinds import name_lists
+from amigrate.kinds.name_lists import LINKED_PROMPTS, Rename, listed_in, with_names
 
 LOCATION = "mlflow.artifactLocation"
 SPANS_LOCATION = "mlflow.trace.spansLocation"
@@ -21,9 +25,13 @@ LOCATION_TAGS = (LOCATION, SPANS_LOCATION, "mlflow.trace.archiveLocation", "mlfl
 """Tags that say where a server keeps a trace: the target has its own."""
 IN_STORE = ("TRACKING_STORE", "ARCHIVE_REPO")
 EXPERIMENT_ATTRIBUTE = "mlflow.experimentId"
-LINKED_PROMPTS = "mlflow.linkedPrompts"
-RUN_KEYS = ("mlflow.sourceRun", "mlflow.assessment.sourceRunId")
-MODEL_KEY = "mlflow.modelId"
+ID_KEYS = {
+    "mlflow.sourceRun": "run",
+    "mlflow.assessment.sourceRunId": "run",
+    "mlflow.modelId": "logged_model",
+    "mlflow.gateway.endpointId": "gateway_endpoint",
+}
+"""Metadata that hold the id of an object, and its kind."""
 SERVER_KEYS = ("mlflow.trace.infoFinalized", "mlflow.trace.sizeBytes", "mlflow.trace.sizeStats")
 """Metadata that a server writes by itself from the spans that it has."""
 ATTACHMENT = "mlflow-attachment://"
@@ -38,6 +46,11 @@ def spans_of(record: Record) -> list[Doc]:
     """The spans of a trace whose spans lie in the tracking store."""
     spans: list[Doc] = record.doc.get("spans") or []
     return spans
+
+
+def request_time(record: Record) -> int:
+    """Milliseconds since the epoch."""
+    return round(datetime.fromisoformat(str(info_of(record).get("request_time"))).timestamp() * 1000)
 
 
 def tags_of(info: Doc) -> dict[str, str]:
@@ -69,11 +82,9 @@ def linked_prompts(record: Record) -> list[Doc]:
 
 
 def _prompts(text: str) -> Iterator[Doc]:
-    try:
-        listed = codec.loads(text) if text else []
-    except ValueError:
-        return
-    for one in listed if isinstance(listed, list) else []:
+    """Those that a text lists; of one that the server cut, those that are whole."""
+    whole = f"{text[: text.rfind('}') + 1]}]"
+    for one in listed_in(text) or listed_in(whole):
         if isinstance(one, dict) and one.get("name") and one.get("version"):
             yield one
 
@@ -87,11 +98,44 @@ def mapped_info(record: Record, experiment: str, ids: Ids) -> Doc:
     info["trace_location"] = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
     info["tags"] = tags_of(info_of(record))
     info["trace_metadata"] = _mapped(info.get("trace_metadata") or {}, ids)
-    info["assessments"] = [
-        {**one, **({"metadata": _mapped(one["metadata"], ids)} if one.get("metadata") else {})}
-        for one in info.get("assessments") or []
-    ]
+    info["assessments"] = [_mapped_assessment(one, ids) for one in info.get("assessments") or []]
     return info
+
+
+def _mapped_assessment(one: Doc, ids: Ids) -> Doc:
+    """One that says that a trace shows an issue has the issue's id as its name."""
+    told = {**one, **({"metadata": _mapped(one["metadata"], ids)} if one.get("metadata") else {})}
+    return told | {"assessment_name": _issue_at(told, ids)} if names_issue(told) else told
+
+
+def names_issue(assessment: Doc) -> bool:
+    return bool(assessment.get("issue"))
+
+
+def _issue_at(assessment: Doc, ids: Ids) -> str:
+    own = str(assessment["assessment_name"])
+    return ids.new_id("issue", own) or own
+
+
+def renamed(record: Record, rename: Rename | None) -> Record:
+    """The trace with the prompts that it names as the other side calls them."""
+    if rename is None or not linked_prompts(record):
+        return record
+    info = info_of(record)
+    doc = {**record.doc, "info": {**info, "tags": with_names(info.get("tags") or {}, rename)}}
+    if "spans" in doc:
+        doc["spans"] = [
+            {**span, "attributes": [_renamed(one, rename) for one in span.get("attributes") or []]}
+            for span in spans_of(record)
+        ]
+    return replace(record, doc=doc)
+
+
+def _renamed(one: Doc, rename: Rename) -> Doc:
+    text = (one.get("value") or {}).get("string_value")
+    if one.get("key") != LINKED_PROMPTS or not text:
+        return one
+    return {"key": LINKED_PROMPTS, "value": {"string_value": name_lists.renamed(LINKED_PROMPTS, str(text), rename)}}
 
 
 def lacking_assessments(wanted: list[Doc], held: list[Doc]) -> list[Doc]:
@@ -109,22 +153,21 @@ def lacking_assessments(wanted: list[Doc], held: list[Doc]) -> list[Doc]:
 
 
 def is_resolved(info: Doc, ids: Ids) -> bool:
-    """Whether every run and logged model that a trace names is at the target."""
+    """Whether everything that a trace names by id is at the target."""
     all_metadata = [info.get("trace_metadata") or {}]
     all_metadata += [one.get("metadata") or {} for one in info.get("assessments") or []]
-    named = [("run", metadata[key]) for metadata in all_metadata for key in RUN_KEYS if metadata.get(key)]
-    named += [("logged_model", metadata[MODEL_KEY]) for metadata in all_metadata if metadata.get(MODEL_KEY)]
+    named = [(kind, metadata[key]) for metadata in all_metadata for key, kind in ID_KEYS.items() if metadata.get(key)]
+    named += [("issue", one["assessment_name"]) for one in info.get("assessments") or [] if names_issue(one)]
     return all(ids.new_id(kind, str(own)) is not None for kind, own in named)
 
 
 def _mapped(metadata: Doc, ids: Ids) -> Doc:
-    told = dict(metadata)
-    for key in RUN_KEYS:
-        if key in told:
-            told[key] = ids.new_id("run", str(told[key])) or told[key]
-    if MODEL_KEY in told:
-        told[MODEL_KEY] = ids.new_id("logged_model", str(told[MODEL_KEY])) or told[MODEL_KEY]
-    return told
+    return {key: _known(key, value, ids.new_id) or value for key, value in metadata.items()}
+
+
+def _known(key: str, value: Any, told: Callable[[str, str], str | None]) -> str | None:
+    """What an id is called elsewhere; None for what is no id, and for one that is unknown there."""
+    return told(ID_KEYS[key], str(value)) if key in ID_KEYS else None
 
 
 def mapped_spans(record: Record, experiment: str) -> list[Doc]:
@@ -175,23 +218,24 @@ def comparable(record: Record, names: Names) -> Doc:
     """Everything that must be equal on both sides."""
     told = _shown(info_of(record))
     told.pop("experiment")
-    named = {key: names("run", value) if key in RUN_KEYS else value for key, value in told["metadata"].items()}
-    if MODEL_KEY in named:
-        named[MODEL_KEY] = names("logged_model", named[MODEL_KEY])
+    named = {key: _known(key, value, names) or value for key, value in told["metadata"].items()}
     assessments = {}
     for one in info_of(record).get("assessments") or []:
-        metadata = {
-            key: names("run", value) if key in RUN_KEYS else value for key, value in (one.get("metadata") or {}).items()
-        }
-        assessments[one["assessment_id"]] = {**_assessment(one), "metadata": metadata}
+        metadata = {key: _known(key, value, names) or value for key, value in (one.get("metadata") or {}).items()}
+        called = {"assessment_name": names("issue", str(one["assessment_name"]))} if names_issue(one) else {}
+        assessments[one["assessment_id"]] = {**_assessment(one), **called, "metadata": metadata}
     spans = {}
     for span in spans_of(record):
         attributes = {one["key"]: one.get("value") for one in span.get("attributes") or []}
+        if LINKED_PROMPTS in attributes:
+            text = str((attributes[LINKED_PROMPTS] or {}).get("string_value") or "")
+            attributes[LINKED_PROMPTS] = name_lists.comparable({LINKED_PROMPTS: text}, names)
         if EXPERIMENT_ATTRIBUTE in attributes:
             own = str((attributes[EXPERIMENT_ATTRIBUTE] or {}).get("string_value") or "")
             attributes[EXPERIMENT_ATTRIBUTE] = names("experiment", own)
         spans[str(span.get("span_id"))] = {**span, "attributes": attributes}
-    return {**told, "metadata": named, "assessments": assessments, "spans": spans}
+    tags = name_lists.comparable(told["tags"], names)
+    return {**told, "tags": tags, "metadata": named, "assessments": assessments, "spans": spans}
 
 
 # ---- spans in artifacts -----------------------------------------------------------------------------------------
@@ -304,6 +348,8 @@ def decode(document: Doc, ref_id: str, parent: Ref | None) -> Record:
     own = identity(info.get("trace_id"), "trace_id") or ref_id
     for one in items(info.get("assessments"), "assessments"):
         identity(mapping(one, "an assessment").get("assessment_id"), "assessment_id")
+        if names_issue(one):
+            text(one.get("assessment_name"), "assessment_name")
     mapping(info.get("tags"), "tags")
     mapping(info.get("trace_metadata"), "trace_metadata")
     doc: Doc = {"info": info}

@@ -11,14 +11,33 @@ from datetime import UTC, datetime
 
 from amigrate.client.api import V2, V3, Api, Endpoint
 from amigrate.core.model import Doc, Record, Ref
-from amigrate.kinds.listing import pages
+from amigrate.kinds.listing import counted, from_offset, offset_of, pages
+from amigrate.kinds.searches import trace_search_of
+from amigrate.kinds.traced import places_of
 
 SEARCH = Endpoint("POST", f"{V3}/traces/search")
+INFOS = Endpoint("POST", f"{V3}/traces/batchGetInfos")
 OLD_LIST = Endpoint("GET", f"{V2}/traces")
 FIRST_PAGE, LARGEST_PAGE = 100, 500
 OLD_PAGE = 100
 OLDEST_FIRST = "timestamp_ms ASC"
 OLD_STATES = {"TRACE_STATUS_UNSPECIFIED": "STATE_UNSPECIFIED"}
+
+
+async def count(api: Api, experiments: Sequence[Record]) -> int | None:
+    """How many traces some experiments have; None where page tokens are no offsets, or the server is too old."""
+    if api.abilities.older_than(3, 4):
+        return 0 if api.abilities.older_than(2, 14) else None
+    body: Doc = {"locations": places_of([one.ref.id for one in experiments]), "max_results": 1}
+
+    async def has(offset: int) -> bool:
+        return bool((await api.call(SEARCH, {**body, **from_offset(offset)})).get("traces"))
+
+    answer = await api.call(SEARCH, body)
+    token = answer.get("next_page_token") or ""
+    if not token:
+        return len(answer.get("traces") or [])
+    return await counted(has) if offset_of(token) == 1 else None
 
 
 class TraceScan:
@@ -27,12 +46,16 @@ class TraceScan:
     def __init__(self, api: Api, experiments: Sequence[Record]) -> None:
         self._api = api
         self._parents = {record.ref.id: record.ref for record in experiments}
+        self._search = trace_search_of(api.choice.runs)
 
     async def pages(self) -> AsyncIterator[list[Record]]:
         if self._api.abilities.older_than(2, 14):
             return
         async for page in self._old() if self._api.abilities.older_than(3, 4) else self._new():
+            self._api.has_traces |= {record.ref.parent.id: True for record in page if record.ref.parent}
             yield page
+        for experiment in self._parents if not self._search else ():
+            self._api.has_traces.setdefault(experiment, False)
 
     async def size(self) -> int | None:
         return None
@@ -42,13 +65,15 @@ class TraceScan:
             yield page
 
     async def _new(self) -> AsyncIterator[list[Record]]:
-        places = [{"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": one}} for one in self._parents]
-        body = {"locations": places, "order_by": [OLDEST_FIRST]}
+        body: Doc = {"locations": places_of([*self._parents]), "order_by": [OLDEST_FIRST]}
+        if self._search:
+            body["filter"] = self._search
         async for page in pages(self._api, SEARCH, "traces", body, first=FIRST_PAGE, largest=LARGEST_PAGE):
             yield [self._record(info) for info in page]
 
     async def _old(self) -> AsyncIterator[list[Record]]:
         params = [*(("experiment_ids", one) for one in self._parents), ("order_by", OLDEST_FIRST)]
+        params += [("filter", self._search)] if self._search else []
         async for page in pages(self._api, OLD_LIST, "traces", {}, first=OLD_PAGE, largest=OLD_PAGE, params=params):
             yield [self._record(info_of_old(one)) for one in page]
 

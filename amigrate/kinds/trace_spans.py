@@ -14,10 +14,11 @@ from dataclasses import replace
 
 from amigrate.client.api import AJAX, V3, Api, Endpoint, Work
 from amigrate.core import codec
-from amigrate.core.errors import AmigrateError, ApiError, AuthError, Rejected, TooLarge, Transient
+from amigrate.core.errors import AmigrateError, ApiError, AuthError, Rejected, TooLarge, Transient, Uncarriable
 from amigrate.core.model import Doc, Record
 from amigrate.kinds import trace_document as document
 from amigrate.kinds.listing import ANSWER_LIMIT, next_size
+from amigrate.kinds.trace_scan import INFOS
 
 BATCH_GET = Endpoint("GET", f"{V3}/traces/batchGet")
 ARTIFACT = Endpoint("GET", f"{AJAX}/get-trace-artifact")
@@ -43,7 +44,7 @@ async def loaded(api: Api, batch: Sequence[Record]) -> AsyncIterator[list[Record
     """The traces with their spans, where those lie in the tracking store; a few at a time."""
     yield [record for record in batch if not document.is_in_store(record)]
     waiting = [record for record in batch if document.is_in_store(record)]
-    size = TRACES_PER_CALL
+    size = api.ceiling(BATCH_GET, TRACES_PER_CALL)
     while waiting:
         some, waiting = waiting[:size], waiting[size:]
         try:
@@ -59,11 +60,13 @@ async def loaded(api: Api, batch: Sequence[Record]) -> AsyncIterator[list[Record
                 raise
             if len(some) > 1:
                 size, waiting = max(1, len(some) // 4), [*some, *waiting]
+                if isinstance(error, TooLarge):
+                    api.note_slow(BATCH_GET, error, size)
             else:
                 yield [await _alone(api, some[0])]
             continue
         found = {str(one["trace_info"]["trace_id"]): one.get("spans") or [] for one in answer.get("traces") or []}
-        size = next_size(size, len(some), weight, TRACES_PER_CALL)
+        size = next_size(size, len(some), weight, api.ceiling(BATCH_GET, TRACES_PER_CALL))
         yield [
             _with_spans(record, found[record.ref.id]) if found.get(record.ref.id) else await _alone(api, record)
             for record in some
@@ -116,6 +119,28 @@ async def _sent(api: Api, experiment: str, batch: Sequence[Record]) -> dict[str,
             raise
         if len(batch) == 1:
             return {batch[0].ref.key: AmigrateError(f"its spans are refused: {error}")}
-        half = len(batch) // 2
-        return await _sent(api, experiment, batch[:half]) | await _sent(api, experiment, batch[half:])
-    return {}
+        return await _in_halves(api, experiment, batch)
+    return await _dropped(api, experiment, batch) if api.abilities.workspaces else {}
+
+
+async def _in_halves(api: Api, experiment: str, batch: Sequence[Record]) -> dict[str, AmigrateError]:
+    half = len(batch) // 2
+    return await _sent(api, experiment, batch[:half]) | await _sent(api, experiment, batch[half:])
+
+
+async def _dropped(api: Api, experiment: str, batch: Sequence[Record]) -> dict[str, AmigrateError]:
+    """Where another workspace has a trace of one of these ids, the server answers 200 and drops every new trace of the
+    call (MLflow 3.17.2): they are sent again, fewer at once, until that one stands alone."""
+    held = await infos_of(api, [record.ref.id for record in batch])
+    missing = [record for record in batch if record.ref.id not in held]
+    if len(batch) == 1 and missing:
+        return {batch[0].ref.key: Uncarriable("another workspace of the target has a trace of this id")}
+    if len(missing) < len(batch):
+        return await _sent(api, experiment, missing) if missing else {}
+    return await _in_halves(api, experiment, batch)
+
+
+async def infos_of(api: Api, ids: Sequence[str]) -> dict[str, Doc]:
+    """What a server has of these traces, without their spans."""
+    answer = await api.call(INFOS, {"trace_ids": [*ids]})
+    return {str(one["trace_id"]): one for one in answer.get("trace_infos") or []}

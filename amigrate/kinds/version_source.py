@@ -16,10 +16,12 @@ from amigrate.core.model import Doc, Record
 from amigrate.core.ports import Ids, Names
 from amigrate.kinds import references
 from amigrate.kinds.base import Target
+from amigrate.kinds.deleted_runs import GET as GET_RUN
 
-GET_RUN = Endpoint("GET", f"{V2}/runs/get")
 PLACE = re.compile(r".*/(?P<owner>(?:m-)?[0-9a-f]{32})/artifacts(?P<rest>/.*)?$")
+OF_RUN = re.compile(r"runs:/+(?P<owner>[0-9a-f]{32})(?P<rest>/.*)?$")
 OF_VERSION = re.compile(r"models:/+(?P<name>[^/@]+)/(?P<number>\d+)$")
+OF_NAME = re.compile(r"models:/+(?P<name>(?!m-[0-9a-f]{32})[^/@]+)(?P<rest>[/@].*)$")
 OF_MODEL = re.compile(r"models:/+(?P<model>m-[0-9a-f]{32})(?P<rest>/.*)?$")
 
 
@@ -66,6 +68,9 @@ async def origin_at(target: Target, record: Record, ids: Ids, is_prompt: bool) -
         return Origin(f"models:/{model_id}{logged['rest'] or ''}", run_id, model_id)
     if placed := PLACE.match(source):
         return await _placed(target, source, placed["owner"], placed["rest"] or "", run_id, ids)
+    if other_name := OF_NAME.match(source):
+        name = target.naming.of_registry("registered_model", other_name["name"])
+        return Origin(f"models:/{name}{other_name['rest']}", run_id)
     text, complete = references.mapped(source, ("", ""), ids)
     return Origin(text, run_id, lacks="" if complete else "the run that its source names")
 
@@ -75,9 +80,14 @@ async def _placed(target: Target, source: str, owner: str, rest: str, run_id: st
     root = await _root(target, owner, ids)
     if root is not None:
         return Origin(f"{root}{rest}", run_id, ids.new_id(references.LOGGED_MODEL, owner) or "")
-    if source.partition(":")[0] in KEPT_ANYWHERE:
+    if is_kept_anywhere(source):
         return Origin(source, run_id)
     return _orphan(owner, run_id, rest.strip("/") or owner)
+
+
+def is_kept_anywhere(source: str) -> bool:
+    """True for a source that the target takes as it is: whoever reads the version goes to the store itself."""
+    return source.partition(":")[0] in KEPT_ANYWHERE
 
 
 def _orphan(owner: str, run_id: str, path: str) -> Origin:
@@ -108,11 +118,19 @@ async def _root(target: Target, old: str, ids: Ids) -> str | None:
     return target.artifact_roots[new_id]
 
 
+def place(source: str) -> str:
+    """A source without what may differ between two that mean the same files: how their root is addressed."""
+    placed = PLACE.match(source) or OF_RUN.match(source)
+    return f"{placed['owner']}/artifacts{placed['rest'] or ''}" if placed else source
+
+
 def named(source: str, names: Names) -> str:
     """A source with ids replaced by what both sides of a comparison call them; roots of stores differ by nature."""
     if placed := PLACE.match(source):
         owner = placed["owner"]
         return f"{names(references.kind_of(owner), owner)}/artifacts{placed['rest'] or ''}"
+    if other := OF_NAME.match(source):
+        return f"models:/{names('registered_model', other['name'])}{other['rest']}"
     return references.named(source, names)
 
 
