@@ -9,7 +9,7 @@ its documents go.
 A server is wherever its address is. A local store (`stores`: a database, a folder of runs) becomes one for as long as
 it is needed (`serving`, `local`).
 
-                    cli -> commands            (commands is the only place where everything meets)
+                    cli -> commands, ends      (where everything meets; a `session` is one command at work)
        ┌────────────────────┼───────────────────────────┬──────────────┐
      server/              archive/                    engine/        report
      source.py sink.py    source.py sink.py layout.py  transfer check   │     <- the same two names on both sides

@@ -7,143 +7,199 @@ not continue, as long as a journal was open.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
-from rich.console import Console
-
 from amigrate import __version__
+from amigrate import workspaces as spaces
+from amigrate.archive import spaces as archive
+from amigrate.archive.audit import audit
 from amigrate.archive.envelope import Origin
-from amigrate.archive.layout import EXPERIMENTS, PRIVATE, REPORT, Layout
+from amigrate.archive.layout import EXPERIMENTS, PRIVATE, REPORT, WORKSPACES, Layout
 from amigrate.archive.sink import ArchiveSink
-from amigrate.archive.source import ArchiveSource, holds_archive
+from amigrate.archive.source import ArchiveSource
 from amigrate.client import ping as client_ping
-from amigrate.client.abilities import caveats, insecure, probe
-from amigrate.client.api import Abilities, Api
-from amigrate.client.http import Http
-from amigrate.core.errors import AmigrateError, CannotContinue, DiskError, UsageError, leaf
-from amigrate.core.model import Outcome, Ref, Status
-from amigrate.core.ports import Sink, Source
+from amigrate.client.api import Api
+from amigrate.client.workspaces import listed
+from amigrate.core.errors import NotAnArchive, UsageError
+from amigrate.core.model import Record, Ref, Status
+from amigrate.core.ports import Source
+from amigrate.ends import both, check_output, probed, server_at, sink_of
 from amigrate.engine.budget import ByteBudget
-from amigrate.engine.check import check
-from amigrate.engine.closure import closure_of
+from amigrate.engine.check import Side, check, examine
 from amigrate.engine.guard import AdaptiveGuard
-from amigrate.engine.journal import Journal
-from amigrate.engine.stats import Requests, Stats
+from amigrate.engine.stats import Requests
 from amigrate.engine.survey import Scope
-from amigrate.engine.transfer import Request, Transfer, Wants
+from amigrate.engine.transfer import EXPERIMENT, Wants
+from amigrate.jobs import state_home
 from amigrate.kinds import REGISTRY
-from amigrate.kinds.base import Target
-from amigrate.kinds.selection import chosen
+from amigrate.kinds.selection import chosen, not_compared
 from amigrate.local import private_server
-from amigrate.options import Options, ServerOptions, redacted, same_server
-from amigrate.report import files, progress
+from amigrate.options import ServerOptions, Verification, Workspaces, redacted, same_server, same_workspace
+from amigrate.report import progress
 from amigrate.report.comparison import Comparison
 from amigrate.report.demo import Demo, step
 from amigrate.report.ping import Ping
-from amigrate.report.summary import EXIT_DONE, EXIT_INTERRUPTED, EXIT_LOSS, Summary, label, warn
+from amigrate.report.summary import EXIT_DONE, EXIT_LOSS, Summary
 from amigrate.sample import fill
-from amigrate.server.index import TargetIndex
-from amigrate.server.sink import ServerSink
 from amigrate.server.source import ServerSource
-from amigrate.serving import served
-from amigrate.stores import Store, holds_runs
+from amigrate.session import (
+    STOPPED,
+    Session,
+    beside_journal,
+    ended,
+    import_state,
+    journal_of,
+    move,
+    note_unasked,
+    note_unseen,
+    noted,
+    run,
+    slug,
+)
+from amigrate.stores import holds_runs
+from amigrate.workspaces import Space
 
-SHOWN_LOSSES = 100
-FOR_MODELS = ("experiment", "run", "artifact", "logged_model", "registered_model", "model_version")
-"""What moves where registered models are asked for."""
-NEVER_CARRIED = "ids of experiments, runs and logged models, creation and update times, artifact locations"
-
-
-@dataclass(slots=True)
-class Session:
-    """What one command holds while it runs."""
-
-    options: Options
-    console: Console
-    resume: str
-    stats: Stats = field(default_factory=Stats)
-    journal: Journal | None = None
-    report: Path | None = None
-    id_map: Path | None = None
+NOBODY = Ref("experiment", "")
+"""Stands in for an id that says nothing."""
 
 
 async def export(session: Session, server: ServerOptions, output: Path, base: str, single: bool) -> Summary:
     """Everything asked for, from a server into a folder. `base` is the experiments' folder in it."""
-    _check_output(output)
-    started = time.time()
-    shape = "one experiment" if single else base or "experiments"
-    async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(_server(session, server, session.stats.source, writable=False))
-        abilities = await _probed(session, api)
-        session.journal = _journal(session, output / PRIVATE / "export", f"export of {shape} of {server.uri}")
-        session.report = session.options.report or output / REPORT
-        origin = Origin(
-            __version__, f"amigrate {session.options.command}", server.uri, abilities.version or "unknown", started
-        )
-        layout = Layout(output, base, single, REGISTRY)
-        sink = ArchiveSink(layout, REGISTRY, origin, bare_nan=session.options.bare_nan)
+    check_output(output)
+    session.ends = {"--tracking-uri": server.uri}
+    async with server_at(session, server, session.stats.source, writable=False) as api:
+        await probed(session, api)
+        if session.options.workspaces is not None:
+            _check_one_workspace(session)
+            return await _export_workspaces(session, api, output, session.options.workspaces)
+        shape = "one experiment" if single else base or "experiments"
+        return await _export(session, api, Layout(output, base, single, REGISTRY), shape)
 
-        async def work() -> None:
-            await _move(session, ServerSource(api, REGISTRY), sink)
-            sink.finish(_noted(session.options), session.stats.seconds, whole=True)
 
-        return await _run(session, server.uri, str(output), work)
+async def _export(session: Session, api: Api, layout: Layout, shape: str) -> Summary:
+    """From one server, or one of its workspaces, into a folder."""
+    place, output = api.place, layout.root
+    session.journal = journal_of(session, output / PRIVATE / "export", f"export of {shape} of {place}")
+    session.report = None if session.options.dry_run else session.options.report or output / REPORT
+    sink = ArchiveSink(layout, REGISTRY, _origin(session, api), bare_nan=session.options.bare_nan)
+
+    async def work() -> None:
+        await move(session, ServerSource(api, REGISTRY), sink)
+        await note_unseen(session, api)
+        if not session.options.dry_run:
+            sink.finish(noted(session.options), session.stats.seconds, whole=True)
+
+    return await run(session, place, str(output), work)
+
+
+def _origin(session: Session, api: Api) -> Origin:
+    command, version = f"amigrate {session.options.command}", api.abilities.version or "unknown"
+    return Origin(__version__, command, api.shown, version, time.time())
 
 
 async def import_archive(session: Session, server: ServerOptions, folder: Path) -> Summary:
     """Everything asked for, from a folder into a server."""
+    session.ends = {"--tracking-uri": server.uri}
     if holds_runs(folder):
         raise UsageError(f"{folder} is no archive but MLflow's own folder of runs: use copy-all --source {folder}")
-    source = ArchiveSource(folder, REGISTRY, session.stats.notes)
-    if session.options.imports.experiment_name and len(source.homes) != 1:
+    spaces = _asked_in_archive(session, server, folder)
+    source = None if spaces else ArchiveSource(folder, REGISTRY, session.stats.notes)
+    if source and session.options.imports.experiment_name and len(source.homes) != 1:
         raise UsageError(f"{folder} holds {len(source.homes)} experiments: use import-experiments or import-all")
-    async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(_server(session, server, session.stats.sink, writable=True))
-        await _probed(session, api)
-        state = session.options.state or _import_state(folder, server.uri)
-        session.journal = _journal(session, state, f"import into {server.uri}")
-        _beside_journal(session, state)
-        sink = _sink(session, api)
-        return await _run(session, str(folder), server.uri, lambda: _move(session, source, sink))
+    async with server_at(session, server, session.stats.sink, writable=True) as api:
+        await probed(session, api)
+        if source is None:
+            _check_one_workspace(session)
+            return await _import_workspaces(session, api, folder, spaces)
+        return await _import(session, api, folder, source)
+
+
+async def _import(session: Session, api: Api, folder: Path, source: ArchiveSource) -> Summary:
+    """From a folder into one server, or one of its workspaces."""
+    place = api.place
+    state = session.options.state or import_state(folder, place)
+    session.journal = journal_of(session, state, f"import into {place}")
+    beside_journal(session, state)
+    sink = sink_of(session, api)
+    return await run(session, str(folder), place, lambda: move(session, source, sink))
 
 
 async def copy(session: Session, source: ServerOptions, target: ServerOptions) -> Summary:
     """Everything asked for, from one server to another; nothing touches the disk but the journal."""
-    if same_server(source.uri, target.uri):
+    session.ends = {"--source": source.uri, "--target": target.uri}
+    wanted = session.options.workspaces
+    if same_server(source.uri, target.uri) and (wanted is None and same_workspace(source, target)):
         raise UsageError("source and target are the same server")
+    if session.options.dry_run and target.store and not target.store.exists():
+        session.stats.notes.warn(f"{target.uri} is not there yet: it would be made")
+        return await _plan_into_nothing(session, source, target.uri)
     async with AsyncExitStack() as stack:
-        reading, writing = await _both(session, stack, source, target)
-        await _probed(session, reading)
-        await _probed(session, writing)
-        state = session.options.state or state_home() / f"{slug(source.uri)}--{slug(target.uri)}"
-        session.journal = _journal(session, state, f"copy of {source.uri} to {target.uri}")
-        _beside_journal(session, state)
-        sink = _sink(session, writing)
-        work = lambda: _move(session, ServerSource(reading, REGISTRY), sink)  # noqa: E731
-        return await _run(session, source.uri, target.uri, work)
+        reading, writing = await both(session, stack, source, target)
+        await probed(session, writing)
+        if wanted is not None:
+            _check_one_workspace(session)
+            return await _copy_workspaces(session, reading, writing, wanted)
+        return await _copy(session, reading, writing)
+
+
+async def _copy(session: Session, reading: Api, writing: Api) -> Summary:
+    """From one server, or one of its workspaces, to another."""
+    old, new = reading.place, writing.place
+    state = session.options.state or state_home() / f"{slug(old)}--{slug(new)}"
+    session.journal = journal_of(session, state, f"copy of {old} to {new}")
+    beside_journal(session, state)
+    reading.named_users = session.options.imports.passwords.names()
+    sink = sink_of(session, writing)
+
+    async def work() -> None:
+        await move(session, ServerSource(reading, REGISTRY), sink)
+        await note_unseen(session, reading)
+
+    return await run(session, old, new, work)
+
+
+async def plan(session: Session, source: ServerOptions, target: ServerOptions | None) -> Summary:
+    """What a move of everything asked for would come to, between any two ends; with no target, into a new archive."""
+    if target is None:
+        return await _plan_into_nothing(session, source, "a new archive")
+    archive, output = _archive(source), _archive(target)
+    if archive and output:
+        raise UsageError(f"{archive} and {output} are both folders of archives: nothing moves between them")
+    if archive:
+        return await import_archive(session, target, archive)
+    if output:
+        return await export(session, source, output, EXPERIMENTS, False)
+    return await copy(session, source, target)
+
+
+async def _plan_into_nothing(session: Session, end: ServerOptions, target: str) -> Summary:
+    """Where there is nothing yet, nothing is in the way."""
+    async with AsyncExitStack() as stack:
+        source = await _readable(session, stack, end, session.stats.source)
+        session.journal = journal_of(session, state_home() / "none", f"plan of {end.uri}")
+        return await run(session, end.uri, target, lambda: move(session, source, None))
 
 
 async def ping(session: Session, server: ServerOptions) -> Ping:
     """What answers at an address, and what it can do."""
-    async with _server(session, server, session.stats.source, writable=False) as api:
-        found = await _probed(session, api)
+    async with server_at(session, server, session.stats.source, writable=False) as api:
+        found = await probed(session, api)
         answers = await client_ping.ask(api)
     session.stats.notes.warnings.extend(client_ping.advice(answers))
     return Ping(
         server.uri,
-        found.version or f"{found.release[0]}.{'x' if found.release[0] == 1 else '0'}, by its endpoints",
+        found.said_version,
         found.store,
         found.workspaces,
+        answers.workspaces,
         server.workspace,
         redacted(server.registry_uri),
+        api.registry.abilities.said_version if server.registry_uri else "",
         answers.proxied,
         found.administrator,
         answers.experiments,
@@ -163,7 +219,7 @@ async def demo(session: Session, folder: Path | None) -> Demo:
             step(session.console, "starting two private MLflow servers")
             old, new = await _private_servers(stack, Path(home))
             step(session.console, "filling the first one with a sample workspace")
-            async with _server(session, old, Requests(), writable=True) as api:
+            async with server_at(session, old, Requests(), writable=True) as api:
                 await fill(api)
             archive = folder or Path(mkdtemp(prefix="amigrate-demo-"))
             step(session.console, f"exporting it into {archive}")
@@ -175,7 +231,7 @@ async def demo(session: Session, folder: Path | None) -> Demo:
             if imported.exit_code not in (EXIT_DONE, EXIT_LOSS):
                 return Demo(archive, [exported, imported])
             step(session.console, "comparing both servers, object by object")
-            return Demo(archive, [exported, imported], await _compared(session, old, new))
+            return Demo(archive, [exported, imported], await verify(session, old, new, Verification()))
 
 
 async def _private_servers(stack: AsyncExitStack, home: Path) -> tuple[ServerOptions, ServerOptions]:
@@ -186,19 +242,76 @@ async def _private_servers(stack: AsyncExitStack, home: Path) -> tuple[ServerOpt
     return ServerOptions(old.result()), ServerOptions(new.result())
 
 
-async def _compared(session: Session, one: ServerOptions, other: ServerOptions) -> Comparison:
-    """Everything that two servers hold, deleted objects included."""
-    comparison, stats = Comparison(one.uri, other.uri), session.stats
-    scope, budget = Scope(deleted=True, wants=lambda _: True), ByteBudget(session.options.limits.memory)
-    async with AsyncExitStack() as stack:
-        a = await stack.enter_async_context(_server(session, one, stats.source, writable=False))
-        b = await stack.enter_async_context(_server(session, other, stats.sink, writable=False))
-        await _probed(session, a)
-        await _probed(session, b)
-        sides = (ServerSource(a, REGISTRY), ServerSource(b, REGISTRY))
-        async for finding in check(*sides, REGISTRY, scope, stats, budget):
+async def verify(session: Session, one: ServerOptions, other: ServerOptions, how: Verification) -> Comparison:
+    """Everything that two servers or archives hold, object by object."""
+    stats, selection = session.stats, session.options.selection
+    kinds, _ = chosen(selection.objects, selection.skip_objects, whole=not selection.experiments)
+    comparison = Comparison(one.uri, other.uri, stats, how.quick, how.verbose, not_compared(kinds))
+    async with AsyncExitStack() as stack, progress.shown(stats, session.console):
+        async with asyncio.TaskGroup() as group:
+            ends = ((one, stats.source), (other, stats.sink))
+            opened = [group.create_task(_readable(session, stack, *end)) for end in ends]
+        sides = await _sides(session, opened[0].result(), opened[1].result(), how)
+        async for finding in check(*sides, kinds, stats, ByteBudget(session.options.limits.memory)):
             comparison.add(finding)
+    stats.ended = time.monotonic()
     return comparison
+
+
+async def verify_archive(session: Session, end: ServerOptions, how: Verification) -> Comparison:
+    """An archive against its own lists, counts and checksums."""
+    folder, stats = _archive(end), session.stats
+    if folder is None:
+        raise UsageError(f"{end.uri} is no archive: give a second address or archive to compare it with")
+    source = ArchiveSource(folder, REGISTRY, stats.notes)
+    comparison = Comparison(str(folder), "", stats, how.quick, how.verbose)
+    side, budget = Side(source, Scope(content=not how.quick)), ByteBudget(session.options.limits.memory)
+    async with progress.shown(stats, session.console):
+        async for finding in examine(side, REGISTRY, stats, budget):
+            comparison.add(finding)
+        for finding in audit(folder, REGISTRY):
+            comparison.add(finding)
+            await asyncio.sleep(0)
+    stats.ended = time.monotonic()
+    return comparison
+
+
+async def _sides(session: Session, a: Source, b: Source, how: Verification) -> tuple[Side, Side]:
+    """What of each side is compared. Ids choose experiments of A only: the same id is another one at B."""
+    selection = session.options.selection
+    scope = Scope(selection.deleted, whole=not selection.experiments, content=not how.quick)
+    if scope.whole:
+        return Side(a, replace(scope, renamed=how.renames)), Side(b, scope)
+    at_a, at_b = Wants(selection.experiments), Wants(selection.experiments)
+    names = {how.renames(EXPERIMENT, record.name) for record in await _experiments(a) if at_a(record)}
+    names |= {record.name for record in await _experiments(b) if not how.renames and at_b(replace(record, ref=NOBODY))}
+    in_vain = sorted(at_a.unused & at_b.unused)
+    if in_vain:
+        raise UsageError(f"neither {a.label} nor {b.label} has an experiment {', '.join(map(repr, in_vain))}")
+    chosen_at_b = replace(scope, wants=lambda record: record.name in names)
+    return Side(a, replace(scope, wants=at_a, renamed=how.renames)), Side(b, chosen_at_b)
+
+
+async def _experiments(source: Source) -> list[Record]:
+    return [record async for page in source.scan(EXPERIMENT, []).pages() for record in page]
+
+
+async def _readable(
+    session: Session, stack: AsyncExitStack, end: ServerOptions, requests: Requests
+) -> ServerSource | ArchiveSource:
+    """One side of a comparison: a server, a local store, an archive."""
+    folder = _archive(end)
+    if folder is not None:
+        return ArchiveSource(folder, REGISTRY, session.stats.notes)
+    api = await stack.enter_async_context(server_at(session, end, requests, writable=False))
+    await probed(session, api)
+    return ServerSource(api, REGISTRY)
+
+
+def _archive(end: ServerOptions) -> Path | None:
+    """The folder of the archive that an address names; None where it names a server or a store."""
+    folder = end.store.folder if end.store else None
+    return None if folder is None or holds_runs(folder) else folder
 
 
 def _part(session: Session, command: str) -> Session:
@@ -212,251 +325,126 @@ def _check_new(folder: Path | None) -> None:
         raise UsageError(f"{folder} is there already and not an empty folder: give a new one")
 
 
-# ---- ends -------------------------------------------------------------------------------------------------------
+def _check_one_workspace(session: Session) -> None:
+    """What a workspace would hold cannot be looked at before it is made."""
+    if session.options.dry_run:
+        raise UsageError("--dry-run looks at one workspace at a time: give --workspace NAME instead of --workspaces")
 
 
-@asynccontextmanager
-async def _server(session: Session, server: ServerOptions, requests: Requests, *, writable: bool) -> AsyncIterator[Api]:
-    """A server and how to ask it; for a local store a private one, which goes away with it."""
-    limits = session.options.limits
-    guard = AdaptiveGuard(
-        requests, ceiling=limits.concurrency, per_second=limits.requests_per_second, retries=server.retries
-    )
-    async with AsyncExitStack() as stack:
-        address = server.uri
-        if server.store is not None:
-            _check_store(server.store)
-            session.console.print(f"starting a private MLflow server for {server.uri}", highlight=False, soft_wrap=True)
-            address = await stack.enter_async_context(served(server.store, writable=writable))
-        api = Api(await stack.enter_async_context(Http(replace(server, uri=address))), guard)
-        api.shown = server.uri
-        api.with_deleted = session.options.selection.deleted
-        if server.registry_uri and not same_server(server.registry_uri, server.uri):
-            if not server.registry_uri.startswith(("http://", "https://")):
-                raise UsageError(f"the registry {redacted(server.registry_uri)} is no server: give an http address")
-            registry = replace(server, uri=server.registry_uri, registry_uri="", store=None)
-            api.registry = Api(await stack.enter_async_context(Http(registry)), guard)
-            await probe(api.registry)
-        yield api
-    requests.concurrency = guard.concurrency()
+# ---- workspaces -------------------------------------------------------------------------------------------------
 
 
-async def _probed(session: Session, api: Api) -> Abilities:
-    """What a server is, and what its user has to know before anything moves."""
-    if api.http.server.tls.insecure:
-        warn(session.console, insecure(api))
-    found = await probe(api)
-    for caveat in caveats(api):
-        session.stats.notes.warn(caveat)
-    return found
+async def _export_workspaces(session: Session, api: Api, output: Path, wanted: Workspaces) -> Summary:
+    """From some workspaces of a server into a folder, each into a folder of its own."""
+    there = await spaces.of_server(api)
+    asked = spaces.chosen(wanted, there, api.shown)
+    journal = session.journal = journal_of(session, output / PRIVATE / "export", f"export of workspaces of {api.shown}")
+    session.report = session.options.report or output / REPORT
+    system = _origin(session, api).system()
+
+    async def one(part: Session, space: Space) -> Summary:
+        is_new = archive.write_settings(output, space.new, system, space.doc)
+        journal.outcomes([spaces.met(space, Status.CREATED if is_new else Status.PRESENT)])
+        layout = Layout(archive.home_of(output, space.new), EXPERIMENTS, False, REGISTRY)
+        return await _export(part, _within(api, space.name, part.stats.source), layout, EXPERIMENTS)
+
+    async def work() -> None:
+        journal.outcomes(spaces.left_alone(there, asked))
+        await _each(session, asked, one)
+        if not session.stopped:
+            archive.write_manifest(output, system, noted(session.options))
+
+    return await ended(session, api.shown, str(output), work)
 
 
-async def _both(
-    session: Session, stack: AsyncExitStack, source: ServerOptions, target: ServerOptions
-) -> tuple[Api, Api]:
-    """The two ends of a copy, opened at once: a private server takes seconds to start."""
-    async with asyncio.TaskGroup() as group:
-        reading = _server(session, source, session.stats.source, writable=False)
-        writing = _server(session, target, session.stats.sink, writable=True)
-        ends = [group.create_task(stack.enter_async_context(one)) for one in (reading, writing)]
-    return ends[0].result(), ends[1].result()
-
-
-def _check_store(store: Store) -> None:
-    """A folder is an archive or a store, whatever its name."""
-    if store.folder and not holds_runs(store.folder) and holds_archive(store.folder):
-        raise UsageError(f"{store.folder} is an archive, not a store: use import-all --input-dir {store.folder}")
-
-
-def _sink(session: Session, api: Api) -> ServerSink:
-    imports = session.options.imports
-    target = Target(
-        api,
-        TargetIndex(),
-        session.stats.notes,
-        source_tags=imports.source_tags,
-        rename=imports.experiment_name,
-        rename_model=imports.model_name,
-    )
-    return ServerSink(target, REGISTRY)
-
-
-def _check_output(output: Path) -> None:
-    """An export never mixes with what somebody else put into the folder."""
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file: give a folder")
-    if output.is_dir() and not (output / PRIVATE).exists() and any(output.iterdir()):
-        raise UsageError(f"{output} is not empty and holds no export that could be continued: give a new folder")
-
-
-# ---- journals ---------------------------------------------------------------------------------------------------
-
-
-def state_home() -> Path:
-    """The user's state folder for amigrate (XDG)."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "amigrate"
-
-
-def slug(text: str) -> str:
-    """A short folder name for an address or a path, unique by its checksum."""
-    words = re.sub(r"[^A-Za-z0-9]+", "-", text.partition("://")[2] or text).strip("-")[-40:]
-    return f"{words}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _import_state(folder: Path, uri: str) -> Path:
-    """In the archive, or in the user's state folder where the archive cannot be written or links lead out of it."""
-    state = folder / PRIVATE / f"import-{slug(uri)}"
-    linked = any(one.is_symlink() for one in (state.parent, state, *state.glob("*")))
-    if os.access(folder, os.W_OK) and not linked:
-        return state
-    return state_home() / f"{slug(str(folder.resolve()))}--{slug(uri)}"
-
-
-def _journal(session: Session, folder: Path, ends: str) -> Journal:
-    return Journal(folder, ends)
-
-
-def _beside_journal(session: Session, state: Path) -> None:
+async def _import_workspaces(session: Session, api: Api, folder: Path, asked: Sequence[Space]) -> Summary:
+    """From the workspaces of an archive into those of a server."""
+    instead = f"import one of them with --input-dir {archive.home_of(folder, asked[0].name)}"
+    held = await listed(api, instead)
+    state = session.options.state or import_state(folder, f"workspaces of {api.shown}")
+    journal = session.journal = journal_of(session, state, f"import into workspaces of {api.shown}")
     session.report = session.options.report or state / REPORT
-    session.id_map = state / "id-map.json"
+
+    async def one(part: Session, space: Space) -> Summary:
+        home = archive.home_of(folder, space.name)
+        source = ArchiveSource(home, REGISTRY, part.stats.notes)
+        return await _import(part, _within(api, space.new, part.stats.sink), home, source)
+
+    async def work() -> None:
+        made = await spaces.make(api, asked, held, session.stats.notes)
+        journal.outcomes([*made.values()])
+        await _each(session, spaces.there(asked, made), one)
+
+    return await ended(session, str(folder), api.shown, work)
 
 
-# ---- the move and its end ---------------------------------------------------------------------------------------
+async def _copy_workspaces(session: Session, reading: Api, writing: Api, wanted: Workspaces) -> Summary:
+    """From some workspaces of a server into those of another one."""
+    there = await spaces.of_server(reading)
+    asked = spaces.chosen(wanted, there, reading.shown)
+    if same_server(reading.shown, writing.shown) and (same := [one.name for one in asked if one.name == one.new]):
+        raise UsageError(f"source and target are the same server: give {', '.join(same)} another name, as NAME:NEW")
+    held = await listed(writing, "copy one workspace into it with --source-workspace NAME")
+    old, new = f"workspaces of {reading.shown}", f"workspaces of {writing.shown}"
+    state = session.options.state or state_home() / f"{slug(old)}--{slug(new)}"
+    journal = session.journal = journal_of(session, state, f"copy of {old} to {new}")
+    session.report = session.options.report or state / REPORT
+
+    async def one(part: Session, space: Space) -> Summary:
+        source = _within(reading, space.name, part.stats.source)
+        return await _copy(part, source, _within(writing, space.new, part.stats.sink))
+
+    async def work() -> None:
+        made = await spaces.make(writing, asked, held, session.stats.notes)
+        journal.outcomes([*spaces.left_alone(there, asked), *made.values()])
+        await _each(session, spaces.there(asked, made), one)
+
+    return await ended(session, reading.shown, writing.shown, work)
 
 
-async def _move(session: Session, source: Source, sink: Sink) -> None:
+def _asked_in_archive(session: Session, server: ServerOptions, folder: Path) -> list[Space]:
+    """The workspaces of an archive that are asked for; none where it holds no workspaces."""
+    wanted, selection, imports = session.options.workspaces, session.options.selection, session.options.imports
+    if not archive.holds_workspaces(folder):
+        if wanted is not None:
+            raise UsageError(f"{folder} holds no workspaces: import it into one with --workspace NAME")
+        return []
+    if selection.only or imports.experiment_name or imports.model_name:
+        raise UsageError(f"{folder} holds workspaces: use import-all, or give one of them, {folder / WORKSPACES}/NAME")
+    if server.workspace:
+        raise UsageError(
+            f"{folder} holds workspaces: to import one of them into {server.workspace}, unset --workspace and "
+            f"MLFLOW_WORKSPACE and give --workspaces NAME:{server.workspace}"
+        )
+    there = {name: Space(name, name, doc, error) for name, (doc, error) in archive.held(folder).items()}
+    return spaces.chosen(wanted or Workspaces(everything=True), there, str(folder))
+
+
+def _within(api: Api, workspace: str, requests: Requests) -> Api:
+    """One workspace of a server, its requests counted apart."""
+    assert isinstance(api.guard, AdaptiveGuard), "every server here has one"
+    return api.within(workspace, api.guard.counting(requests))
+
+
+async def _each(session: Session, asked: Sequence[Space], one: Callable[[Session, Space], Awaitable[Summary]]) -> None:
+    """Move workspaces one after the other; what ends the session ends it with the workspace that it hit."""
     assert session.journal is not None
-    selection = session.options.selection
-    kinds, left_out = chosen(selection.objects, selection.skip_objects)
-    if selection.models is not None:
-        kinds, left_out = {name: REGISTRY[name] for name in FOR_MODELS}, frozenset[str]()
-    transfer = Transfer(source, sink, kinds, session.journal, session.stats, ByteBudget(session.options.limits.memory))
-    wants = Wants(selection.experiments, selection.wants)
-    if selection.models is None:
-        await transfer.run(Request(selection.deleted, wants, whole=not selection.experiments, left_out=left_out))
-        _missed(session, "experiment", wants)
-        return
-    models = Wants(selection.models, selection.wants_model)
-    closure = await closure_of(source, kinds, "registered_model", "model_version", models)
-    _check_rename(session, len(closure.ids["registered_model"]))
-    await transfer.run(Request(selection.deleted, wants, whole=True, closure=closure))
-    _missed(session, "registered_model", models)
-
-
-def _missed(session: Session, kind: str, wants: Wants) -> None:
-    """What was asked for in vain has failed."""
-    assert session.journal is not None
-    reason = f"no {kind.replace('_', ' ')} has this name or id"
-    in_vain = [
-        Outcome(Ref(kind, pattern), Status.FAILED, reason=reason, name=pattern) for pattern in sorted(wants.unused)
-    ]
-    session.journal.outcomes(in_vain)
-    session.stats.listed[kind] += len(in_vain)
-
-
-def _check_rename(session: Session, models: int) -> None:
-    if session.options.imports.model_name and models != 1:
-        raise UsageError(f"{models} registered models would be imported under one name: use import-models")
-
-
-async def _run(session: Session, source: str, target: str, work: Callable[[], Awaitable[None]]) -> Summary:
-    """Do the work, and sum up however it ends."""
-    code, error = 0, ""
-    try:
-        async with progress.shown(session.stats, session.console):
-            await work()
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()
-        code, error = EXIT_INTERRUPTED, "interrupted: what has arrived stays, and the same command continues"
-    except (AmigrateError, BaseExceptionGroup) as raised:
-        cause = leaf(raised)
-        if not isinstance(cause, CannotContinue):
-            raise
-        code, error = cause.exit_code, f"cannot continue: {cause}"
-    return _summed_up(session, source, target, code, error)
-
-
-def _summed_up(session: Session, source: str, target: str, code: int, error: str) -> Summary:
-    journal = session.journal
-    assert journal is not None
-    session.stats.ended = time.monotonic()
-    try:
-        summary = _summary(session, journal, source, target, code, error)
-        _write_beside(session, journal, summary)
-        return summary
-    finally:
-        journal.close()
-
-
-def _write_beside(session: Session, journal: Journal, summary: Summary) -> None:
-    """The report and the id map. Where the disk refuses them, what was done is summed up all the same."""
-    try:
-        if session.report:
-            files.write_report(session.report, summary.as_json(), journal.report())
-        if session.id_map:
-            files.write_id_map(session.id_map, journal.id_map())
-    except DiskError as error:
-        summary.exit_code = error.exit_code
-        summary.error = summary.error or f"cannot finish: {error}"
-        summary.resume = session.resume
-        summary.report = summary.id_map = None
-
-
-def _summary(session: Session, journal: Journal, source: str, target: str, code: int, error: str) -> Summary:
-    options, stats = session.options, session.stats
-    losses: list[dict[str, object]] = []
-    lost, accepted = 0, 0
-    for loss in journal.report(losses_only=True):
-        number = int(str(loss.get("count", 1)))
-        if label(str(loss["kind"])) in options.accept_loss:
-            accepted += number
+    for number, space in enumerate(asked, 1):
+        step(session.console, f"workspace {space.label}, {number} of {len(asked)}")
+        state = session.options.state and session.options.state / WORKSPACES / slug(space.label)
+        options = replace(session.options, report=None, state=state, workspaces=Workspaces(everything=True))
+        part = Session(options, session.console, session.resume)
+        try:
+            ended = await one(part, space)
+        except NotAnArchive as error:
+            session.journal.outcomes([spaces.met(space, Status.FAILED, str(error))])
             continue
-        lost += number
-        if len(losses) < SHOWN_LOSSES:
-            losses.append(loss)
-    totals = _ordered(journal.totals())
-    if not code and not error:
-        error = _unaccounted(stats, totals)
-        code = EXIT_LOSS if lost or error else 0
-    return Summary(
-        options.command,
-        source,
-        target,
-        stats,
-        totals,
-        losses,
-        lost,
-        accepted,
-        session.report,
-        session.id_map,
-        code,
-        error,
-        session.resume if code in (EXIT_INTERRUPTED, CannotContinue.exit_code) else "",
-        (NEVER_CARRIED,) if session.id_map else (),
-    )
-
-
-def _ordered(totals: Mapping[str, dict[Status, int]]) -> dict[str, dict[Status, int]]:
-    """The kinds in the registry's order, then the others."""
-    names = [*REGISTRY, *sorted(set(totals) - set(REGISTRY))]
-    return {name: totals[name] for name in names if name in totals}
-
-
-def _unaccounted(stats: Stats, totals: Mapping[str, dict[Status, int]]) -> str:
-    """Every object that was listed has an outcome; if our own books do not balance, that is an error."""
-    for kind in (name for name, one in REGISTRY.items() if one.listed):
-        ended = sum(totals.get(kind, {}).values())
-        if ended != stats.listed[kind]:
-            return f"{stats.listed[kind]} {label(kind)} were listed and {ended} have an outcome: please report this bug"
-    return ""
-
-
-def _noted(options: Options) -> dict[str, object]:
-    """The options that an archive's index notes."""
-    return {
-        "experiments": list(options.selection.experiments) or "all",
-        "export_deleted_runs": options.selection.deleted,
-    }
+        session.parts[space.label] = ended
+        session.stats.add(part.stats)
+        session.stats.notes.warnings += [f"workspace {space.label}: {one}" for one in part.stats.notes.warnings]
+        if ended.exit_code in STOPPED:
+            session.stopped = f"workspace {space.label}: {ended.error}"
+            return
+        if ended.error:
+            session.journal.outcomes([spaces.met(space, Status.FAILED, ended.error)])
+    note_unasked(session)

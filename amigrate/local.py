@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -33,6 +35,9 @@ POLL = 0.1
 GRACE = 2
 """Seconds between SIGTERM and SIGKILL; whole, because they are written into the keeper."""
 LOG = "server.log"
+ERROR_LINE = re.compile(r"(\w+\.)*\w*(Error|Exception)\b")
+"""How the last line of a traceback begins."""
+logger = logging.getLogger("amigrate")
 LOG_LINES = 20
 
 QUIET = {
@@ -156,9 +161,9 @@ async def _ready(keeper: subprocess.Popen[bytes], uri: str, log: Path) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while not await _healthy(session, uri):
             if keeper.poll() is not None:
-                raise NoServer(f"the private MLflow server did not start:\n{_tail(log)}")
+                raise NoServer(f"the private MLflow server did not start: {_reason(log)}")
             if time.monotonic() > deadline:
-                raise NoServer(f"the private MLflow server did not answer within {READY:.0f} s:\n{_tail(log)}")
+                raise NoServer(f"the private MLflow server did not answer within {READY:.0f} s: {_reason(log)}")
             await asyncio.sleep(POLL)
 
 
@@ -170,9 +175,12 @@ async def _healthy(session: aiohttp.ClientSession, uri: str) -> bool:
         return False
 
 
-def _tail(log: Path) -> str:
-    """The last lines of the server's log."""
-    return "\n".join(log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:])
+def _reason(log: Path) -> str:
+    """The line of the server's log that says why; its end is told where details are asked for."""
+    lines = log.read_text("utf-8", "replace").splitlines()
+    logger.debug("the end of the private server's log:\n%s", "\n".join(lines[-LOG_LINES:]))
+    said = [line for line in lines if ERROR_LINE.match(line)] or lines or ["its log is empty"]
+    return said[-1].strip()
 
 
 def _stop(keeper: subprocess.Popen[bytes]) -> None:

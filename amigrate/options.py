@@ -12,18 +12,25 @@ from collections.abc import Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from dataclasses import dataclass, field, fields, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from amigrate.core import codec
+from amigrate.core.choice import Choice
 from amigrate.core.errors import UsageError
+from amigrate.core.model import OnConflict
+from amigrate.core.patterns import Patterns, RenameMap, all_to
 from amigrate.core.ports import AS_USUAL, Retries
+from amigrate.core.secrets import Secrets
 from amigrate.stores import Store, local_store
 
 T = TypeVar("T")
 NO_LINES: tuple[str, ...] = ()
+NO_SECRETS = Secrets()
 
+DEFAULT_WORKSPACE = "default"
+"""The workspace of who names none."""
 MEBIBYTE = 1024 * 1024
 DATABRICKS = (".databricks.com", ".azuredatabricks.net")
 
@@ -108,38 +115,43 @@ class Limits:
     """Bytes of rows and file chunks in flight, both ends together."""
 
 
+ALL = Patterns()
+ANY = Choice()
+NO_RENAMES = RenameMap()
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which objects of the source are asked for."""
 
-    experiments: tuple[str, ...] = ()
-    """Names, ids, or `prefix*` of names; empty means all."""
+    only: str = ""
+    """`experiments`: these and what is in them; `models`: registered models and what they need; else everything."""
+    experiments: Patterns = ALL
+    skip_experiments: Patterns = ALL
+    """Those that are left out all the same; empty means none."""
+    models: Patterns = ALL
+    """Registered models."""
+    choice: Choice = ANY
+    """Of runs, versions, files."""
     deleted: bool = False
-    exact: bool = False
-    """One experiment by name or id; a `*` in it means itself."""
-    models: tuple[str, ...] | None = None
-    """Registered models, named as experiments are; these and what they need are all that moves."""
     objects: tuple[str, ...] = ("all",)
     """Names of kinds to move; `all` means every kind that is safe to write."""
     skip_objects: tuple[str, ...] = ()
 
-    def wants(self, name: str, experiment_id: str) -> str | None:
-        """The pattern that asks for this experiment, or None. An empty selection asks for everything."""
-        return self._asks(self.experiments, name, experiment_id)
+    @property
+    def narrow(self) -> bool:
+        """True where some objects are chosen, so that others which come from them may have to stay."""
+        models = self.models if self.only != "models" else ALL  # They bring what they need.
+        return bool(self.experiments or self.skip_experiments or models or self.choice.runs or self.choice.versions)
 
-    def wants_model(self, name: str, _: str) -> str | None:
-        """The same for a registered model."""
-        return self._asks(self.models or (), name, name)
 
-    def _asks(self, patterns: tuple[str, ...], name: str, own: str) -> str | None:
-        if not patterns:
-            return ""
-        for pattern in patterns:
-            if pattern in (name, own):
-                return pattern
-            if not self.exact and "*" in pattern and fnmatchcase(name, _star_only(pattern)):
-                return pattern
-        return None
+@dataclass(frozen=True, slots=True)
+class Workspaces:
+    """Which workspaces of the source are asked for."""
+
+    everything: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Those that were named, and what they are called at the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +159,51 @@ class ImportOptions:
     """How objects are written to a server."""
 
     source_tags: bool = False
+    provenance: bool = True
+    """Whether runs, logged models and evaluation datasets get a tag that says where they were first made."""
+    on_conflict: OnConflict = OnConflict.SKIP
+    renames: RenameMap = NO_RENAMES
     experiment_name: str | None = None
     """The name that the one experiment of the source gets."""
     model_name: str | None = None
     """The name that the one registered model of the source gets."""
+    passwords: Secrets = NO_SECRETS
+    """Those that new users get."""
+    webhook_secrets: Secrets = NO_SECRETS
+
+    def rename_map(self) -> RenameMap:
+        """All that is to be called otherwise at the target."""
+        single = {"experiment": self.experiment_name, "registered_model": self.model_name}
+        return RenameMap({**self.renames.kinds, **{kind: all_to(name) for kind, name in single.items() if name}})
+
+    @property
+    def settles_names(self) -> bool:
+        """True where names have to be settled before anything is written."""
+        return bool(self.rename_map()) or self.on_conflict in (OnConflict.RENAME, OnConflict.FAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How two sides are compared."""
+
+    quick: bool = False
+    """Whether the size of a file says enough."""
+    verbose: bool = False
+    """Whether what is equal is told too."""
+    renames: RenameMap = NO_RENAMES
+    """What B calls the objects of A."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is done about objects that an earlier session of the same command has carried."""
+
+    recheck: bool = False
+    """Read also those again that had come to their end."""
+    propagate_deletes: bool = False
+    """Delete what has been deleted at the source since."""
+    only_failed: bool = False
+    """Take up only what failed, or was begun and is not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +218,60 @@ class Options:
     report: Path | None = None
     state: Path | None = None
     bare_nan: bool = False
+    workspaces: Workspaces | None = None
+    """Where workspaces move, each with everything in it; None for one server, or one workspace of it."""
+    dry_run: bool = False
+    """Whether only what the command would do is asked for."""
+    again: Again = Again()
 
 
-def _star_only(pattern: str) -> str:
-    """Escape what fnmatch would treat as special besides `*`."""
-    return re.sub(r"([\[?])", r"[\1]", pattern)
+def secrets_in(path: Path | None, option: str) -> Secrets:
+    """What a file of secrets holds: a line `name: secret` for each, or one JSON object for names with a colon.
+
+    Empty lines and those that begin with `#` count for nothing. Raises `UsageError`, which shows nothing of it.
+    """
+    if path is None:
+        return NO_SECRETS
+    try:
+        written = path.read_text("utf-8")
+        exposed = bool(path.stat().st_mode & 0o077)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{option} {path} cannot be read: {getattr(error, 'strerror', 'it is no UTF-8')}") from None
+    found = _object(written, f"{option} {path}") if written.lstrip().startswith("{") else _lines(written, option, path)
+    return Secrets(f"{option} {path}", found, exposed=exposed)
+
+
+def _object(written: str, what: str) -> dict[str, str]:
+    try:
+        found = codec.loads(written)
+    except codec.JSONDecodeError:
+        raise UsageError(f"{what} begins like JSON, but is none") from None
+    if not all(isinstance(value, str) and value for value in found.values()):
+        raise UsageError(f'{what} has to hold texts only, as in {{"name": "secret"}}')
+    return dict(found)
+
+
+def _lines(written: str, option: str, path: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, line in enumerate(written.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, _, secret = (part.strip() for part in line.partition(":"))
+        if not name or not secret or name in found:
+            wrong = "names one a second time" if secret and name else "has to be 'name: secret'"
+            raise UsageError(f"{option} {path}: line {number} {wrong}")
+        found[name] = secret
+    return found
 
 
 def split_uri(uri: str) -> tuple[str, str, str]:
     """The URI without credentials, the user name and the password in it (empty where there are none)."""
-    parts = urlsplit(uri.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(uri.strip())
+        known = parts.scheme in ("http", "https") and (parts.port is None or parts.port > 0)
+    except ValueError as error:
+        raise UsageError(f"'{redacted(uri)}' is not the address of a server: {error}") from None
+    if not known or not parts.hostname:
         raise UsageError(
             f"'{redacted(uri)}' is not the address of a server: it has to begin with http:// or https://, "
             "or to name a local store: sqlite:///mlflow.db, a folder of runs, postgresql://…"
@@ -201,6 +297,11 @@ def redacted(uri: str) -> str:
 def same_server(one: str, other: str) -> bool:
     """True where two addresses name the same server: scheme, host, port and path prefix."""
     return _origin(one) == _origin(other)
+
+
+def same_workspace(one: ServerOptions, other: ServerOptions) -> bool:
+    """True where two ends at one server mean the same of its workspaces."""
+    return (one.workspace or DEFAULT_WORKSPACE) == (other.workspace or DEFAULT_WORKSPACE)
 
 
 def _origin(uri: str) -> tuple[str, str, int, str]:
@@ -277,12 +378,16 @@ def server_options(given: Given, environ: Mapping[str, str], end: str = "") -> S
     own = _from_variables(environ, {one.name: variable(one.name, end) for one in fields(Given)})
     address = given.uri or own.uri or ("" if end else tracking)
     if not address:
-        option = f"--{end} or AMIGRATE_{end.upper()}_URI" if end else "--tracking-uri or MLFLOW_TRACKING_URI"
-        raise UsageError(f"no server given: set {option} to the address of a tracking server")
+        option = (
+            f"--{end}, or set AMIGRATE_{end.upper()}_URI"
+            if end
+            else "its address (--tracking-uri), or set MLFLOW_TRACKING_URI"
+        )
+        raise UsageError(f"no server given: give {option}")
     destination = _first([given, own], "artifacts_destination", "")
     store = local_store(address.strip(), destination or None, upgrade=_first([given, own], "upgrade_schema", False))
     if store is not None:
-        return ServerOptions(store.shown, store=store)
+        return _of_store(store, [given, own], environ if address == tracking or not (tracking or end) else {})
     if destination:
         raise UsageError("--artifacts-destination is for local stores: a server knows where its artifacts are")
     uri, user, password = split_uri(address)
@@ -308,6 +413,16 @@ def server_options(given: Given, environ: Mapping[str, str], end: str = "") -> S
     )
     timeout = _number(environ, "MLFLOW_HTTP_REQUEST_TIMEOUT")
     return options if timeout is None else replace(options, timeout=timeout, connect_timeout=timeout)
+
+
+def _of_store(store: Store, places: list[Given], shared: Mapping[str, str]) -> ServerOptions:
+    """A private server needs no login; which workspace is meant has to be said there too."""
+    if _first(places, "registry_uri", ""):
+        raise UsageError(
+            f"{store.shown} is a local store with registered models of its own: no --registry-uri goes with it"
+        )
+    workspace = _first([*places, _from_variables(shared, SHARED)], "workspace", "")
+    return ServerOptions(store.shown, store=store, workspace=workspace)
 
 
 def _is_shared(uri: str, tracking: str, end: str) -> bool:

@@ -3,29 +3,34 @@
 MLflow 3.17.2 upgrades the schema of a database that lacks one of its tables without asking, makes a database that is
 not there, makes experiment 0 where it is missing, and makes `.trash` in a folder that has none. So a database is asked
 for its revision first; a source is opened read-only where the database can do that (SQLite, PostgreSQL), and what the
-server insists on writing goes to a copy (SQLite without experiment 0) or beside the folder.
+server insists on writing goes to a copy (SQLite without experiment 0, or with workspaces) or beside the folder.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote, unquote, urlsplit
 
 from amigrate.core import codec
-from amigrate.core.errors import NoServer, UsageError
+from amigrate.core.errors import DiskError, NoServer, UsageError
 from amigrate.local import BACKEND, Serving, environment, need_mlflow, private_server
 from amigrate.stores import TRASH, Store, holds_runs
 
 ALLOW_FILES = {"MLFLOW_ALLOW_FILE_STORE": "true"}
+DRIVERS = {"MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}
+"""Packages of database drivers, where they are called otherwise than what is imported."""
+WITH_WORKSPACES = {"MLFLOW_ENABLE_WORKSPACES": "true"}
 READ_ONLY = {"PGOPTIONS": "-c default_transaction_read_only=on"}
 
 LOOK = """
@@ -38,12 +43,19 @@ with create_engine(os.environ["MLFLOW_BACKEND_STORE_URI"]).connect() as database
     tables = inspect(database).get_table_names()
     revision = database.scalar(text("SELECT version_num FROM alembic_version")) if "alembic_version" in tables else None
     default = database.scalar(text("SELECT count(*) FROM experiments WHERE experiment_id = 0")) if revision else 0
+    others = "SELECT count(*) FROM workspaces WHERE name <> 'default'"
+    workspaces = database.scalar(text(others)) if "workspaces" in tables else 0
 try:
     known = revision is None or script.get_revision(revision) is not None
 except CommandError:
     known = False
 print(json.dumps({"tables": len(tables), "revision": revision, "known": known, "default": bool(default),
-                  "current": revision == script.get_current_head()}))
+                  "workspaces": bool(workspaces), "current": revision == script.get_current_head()}))
+"""
+MAKE = """
+import os
+from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+_initialize_tables(create_sqlalchemy_engine(os.environ["MLFLOW_BACKEND_STORE_URI"]))
 """
 UPGRADE = """
 import os
@@ -62,19 +74,32 @@ class Found:
     """False where the installed MLflow has never heard of the schema's revision: it is newer."""
     default: bool = False
     """True where experiment 0 is there."""
+    workspaces: bool = False
+    """True where it holds workspaces besides the default one: MLflow serves it with workspaces only."""
     current: bool = False
 
 
 @asynccontextmanager
-async def served(store: Store, *, writable: bool) -> AsyncIterator[str]:
-    """A private server for the store, and its address; `writable` for a target.
+async def served(
+    store: Store, *, writable: bool, workspaces: bool, checked: asyncio.Event | None = None
+) -> AsyncIterator[str]:
+    """A private server for the store, and its address; `writable` for a target, `workspaces` where they are needed.
+
+    A source sets `checked` when it turned out to be one, and a target is not touched before that.
 
     Raises `UsageError` where there is no store, or one that the installed MLflow cannot serve as it is.
     """
     need_mlflow()
     with TemporaryDirectory(prefix="amigrate-server-", ignore_cleanup_errors=True) as home:
-        prepare = _folder if store.folder else _database
-        serving = await prepare(store, Path(home), writable)
+        if writable and checked:
+            await checked.wait()
+        serving = (
+            await _folder(store, Path(home), writable)
+            if store.folder
+            else await _database(store, Path(home), writable, workspaces)
+        )
+        if checked:
+            checked.set()
         async with private_server(Path(home), serving) as address:
             yield address
 
@@ -117,15 +142,16 @@ def _mirror(folder: Path, mirror: Path) -> Path:
 # ---- databases --------------------------------------------------------------------------------------------------
 
 
-async def _database(store: Store, home: Path, writable: bool) -> Serving:
+async def _database(store: Store, home: Path, writable: bool, workspaces: bool) -> Serving:
     """A database: the installed MLflow serves it only with the schema that it knows."""
     found = await _look(store)
+    spaces = WITH_WORKSPACES if workspaces or found.workspaces else {}
     if not found.tables:
         if not writable:
             raise UsageError(f"there is no MLflow database at {store.shown}")
         if store.database:
-            store.database.parent.mkdir(parents=True, exist_ok=True)
-        return Serving(store.uri, store.artifacts)
+            await _make(store, store.database)
+        return Serving(store.uri, store.artifacts, spaces)
     if found.revision is None:
         raise UsageError(f"{store.shown} holds tables, but none of MLflow's: give the database of a tracking server")
     if not found.known:
@@ -133,14 +159,28 @@ async def _database(store: Store, home: Path, writable: bool) -> Serving:
     if not found.current:
         await _upgrade(store)
     if writable:
-        return Serving(store.uri, store.artifacts)
-    if found.default:
+        return Serving(store.uri, store.artifacts, spaces)
+    if found.default and not spaces:
         return Serving(_read_only(store), store.artifacts, READ_ONLY)
     if store.database is None:
-        raise UsageError(
-            f"{store.shown} has no experiment 0, and MLflow would make one: serve it yourself, as a server"
+        why = (
+            "holds workspaces, and MLflow would write to it" if spaces else "has no experiment 0: MLflow would make one"
         )
-    return Serving(f"sqlite:///{await asyncio.to_thread(_copied, store.database, home)}", store.artifacts)
+        raise UsageError(f"{store.shown} {why}: serve it yourself, as a server")
+    return Serving(f"sqlite:///{await asyncio.to_thread(_copied, store.database, home)}", store.artifacts, spaces)
+
+
+async def _make(store: Store, database: Path) -> None:
+    """A new SQLite database. It gets its name when it is whole: half a one would be taken for an older MLflow's."""
+    part = database.with_name(f"{database.name}.{os.getpid()}.part")  # Who was killed may still be at another one.
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        for left in database.parent.glob(f"{escape(database.name)}.*.part*"):
+            left.unlink(missing_ok=True)
+        await _python(MAKE, [], {BACKEND: f"sqlite:///{part}"}, store)
+        part.replace(database)
+    except OSError as error:
+        raise DiskError(f"{store.shown} cannot be made: {error.strerror or error}") from error
 
 
 async def _upgrade(store: Store) -> None:
@@ -156,6 +196,8 @@ async def _look(store: Store) -> Found:
     """Ask a database what it holds, without changing it."""
     if store.database and not store.database.exists():
         return Found()
+    if store.database and store.database.is_dir():
+        raise UsageError(f"{store.database} is a folder, not a database file")
     spec = importlib.util.find_spec("mlflow")
     assert spec is not None and spec.origin is not None
     migrations = Path(spec.origin).parent / "store" / "db_migrations"
@@ -208,7 +250,7 @@ def _reason(errors: bytes, store: Store) -> str:
     password = urlsplit(store.uri).password
     text = said[-1]
     if missing := re.search(r"No module named '(\w+)'", text):
-        text = f"its driver is not installed: pip install {missing[1]}"
+        return f"its driver is not installed: pip install {DRIVERS.get(missing[1], missing[1])}"
     for secret in {password, unquote(password)} if password else ():
         text = text.replace(secret, "…")
     return text

@@ -39,6 +39,11 @@ class Store:
     folder: Path | None = None
     """The folder of a file store."""
 
+    def exists(self) -> bool:
+        """False for a file or a folder that is not there yet."""
+        place = self.database or self.folder
+        return place is None or place.exists()
+
     @property
     def runs(self) -> Path:
         """Where MLflow puts artifacts of this store by default when no server does it."""
@@ -75,7 +80,7 @@ def _database(address: str) -> Path:
     path, question, _ = address.partition(":///")[2].partition("?")
     if not path or path == ":memory:" or path.startswith("file:") or question:
         raise UsageError(f"'{address}' is no database file: write sqlite:///path/to/mlflow.db")
-    return Path(path).absolute()
+    return Path(path).expanduser().absolute()
 
 
 def _artifacts(given: str | None, home: Path) -> str:

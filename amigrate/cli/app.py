@@ -7,7 +7,10 @@ import typer
 from amigrate import __version__
 from amigrate.cli import moves
 from amigrate.cli.demo import demo
+from amigrate.cli.journals import ANY_OPTION, retry, status
 from amigrate.cli.ping import ping
+from amigrate.cli.plan import plan
+from amigrate.cli.verify import verify
 
 app = typer.Typer(
     name="amigrate",
@@ -29,6 +32,10 @@ app.command("export-experiment")(moves.export_experiment)
 app.command("import-experiment")(moves.import_experiment)
 app.command("import-models")(moves.import_models)
 app.command("import-model")(moves.import_model)
+app.command("plan")(plan)
+app.command("verify")(verify)
+app.command("status")(status)
+app.command("retry", context_settings=ANY_OPTION)(retry)
 app.command("ping")(ping)
 app.command("demo")(demo)
 

@@ -12,9 +12,9 @@ import typer
 from amigrate import commands
 from amigrate.cli import parameters as p
 from amigrate.cli.run import ended, leave
-from amigrate.commands import Session
 from amigrate.options import Options, Selection
 from amigrate.report.demo import Demo, show
+from amigrate.session import Session
 
 LOOPBACK = "127.0.0.1"
 

@@ -9,9 +9,9 @@ from amigrate import commands
 from amigrate.cli import parameters as p
 from amigrate.cli.groups import Login, command
 from amigrate.cli.run import ended, leave
-from amigrate.commands import Session
 from amigrate.options import Options
 from amigrate.report.ping import Ping, show
+from amigrate.session import Session
 
 
 @command

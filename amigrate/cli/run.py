@@ -8,17 +8,17 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import typer
 from rich.console import Console
 
-from amigrate.commands import Session
 from amigrate.core.errors import AmigrateError, leaf
 from amigrate.options import ADDRESSES, SECRET, Options, redacted
 from amigrate.report.summary import EXIT_INTERRUPTED, EXIT_LOSS, Summary, dump, plain, show
+from amigrate.session import Session
 
 ENDS = ("", "source-", "target-")
 HIDDEN = frozenset(f"--{end}{name.replace('_', '-')}" for end in ENDS for name in SECRET)
@@ -64,7 +64,7 @@ def ended(
     logging.getLogger("amigrate").setLevel(logging.DEBUG if debug else logging.INFO)
     try:
         options, work = build()
-        session = Session(options, errors, again(sys.argv))
+        session = Session(options, errors, again(sys.argv), without_secrets(sys.argv[1:]))
         return asyncio.run(_interruptible(work(session)))
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -119,6 +119,16 @@ def _explain(raised: Exception, console: Console, debug: bool) -> None:
 def again(argv: list[str]) -> str:
     """The command that continues, without secrets: those are taken from the environment then."""
     return shlex.join(["amigrate", *(_discreet(before, word) for before, word in pairwise(argv))])
+
+
+def without_secrets(words: Sequence[str]) -> list[str]:
+    """A command line that can be kept: options whose values are secret are left out."""
+    kept: list[str] = []
+    for before, word in pairwise(["", *words]):
+        name, equals, _ = word.partition("=")
+        if word not in HIDDEN and before not in HIDDEN and not (equals and name in HIDDEN):
+            kept.append(_discreet(before, word))
+    return kept
 
 
 def _discreet(before: str, word: str) -> str:

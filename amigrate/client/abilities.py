@@ -41,12 +41,21 @@ async def probe(api: Api) -> Abilities:
     try:
         api.abilities = await _abilities(api)
     except Transient as error:
-        raise NoServer(f"no MLflow server answers at {api.uri}: {error}") from error
+        raise NoServer(f"no MLflow server answers at {api.uri}: {error}{_where(error)}") from error
     except Forbidden as error:
+        if not error.code:  # MLflow's own refusal has one.
+            raise AuthError(f"{api.uri} refuses, and not as MLflow does: {error}: {CHECK}, and the login") from error
         raise AuthError(f"{api.uri} lets this user search no experiments: {error}") from error
     except ApiError as error:
         raise NoServer(f"what answers at {api.uri} is not an MLflow server ({error}): {CHECK}") from error
     return api.abilities
+
+
+def _where(error: Transient) -> str:
+    """Where to look, unless the error says so itself."""
+    if "check" in str(error) or error.slow:
+        return ""
+    return ": check host and port, whether it wants https://, and that the server behind it runs"
 
 
 async def _abilities(api: Api) -> Abilities:

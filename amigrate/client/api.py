@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from amigrate.client.http import Http, Params, encode_path
 from amigrate.core import codec
-from amigrate.core.errors import AmigrateError, ApiError, TooLarge, Transient
+from amigrate.core.choice import Choice
+from amigrate.core.errors import AmigrateError, ApiError, TooLarge, TooSlow, Transient
 from amigrate.core.model import Body, Doc, Stream
 from amigrate.core.ports import Guard, Work
 
@@ -41,6 +42,12 @@ class Abilities:
     """Whether artifacts of new experiments go through the server."""
     administrator: bool | None = None
     """Under MLflow's own basic authentication: whether this user sees everything."""
+
+    @property
+    def said_version(self) -> str:
+        """The version for people; of servers that do not say it, what their endpoints tell."""
+        major, minor = self.release
+        return self.version or f"{major}.{'x' if major == 1 else minor}, by its endpoints"
 
     def older_than(self, *release: int) -> bool:
         """True for a server before this release; one that cannot tell its version is a 1.x or 2.0."""
@@ -77,10 +84,48 @@ class Api:
         """The server that keeps the registered models and prompts: mostly this one (`MLFLOW_REGISTRY_URI`)."""
         self.with_deleted = False
         """Whether what is deleted is asked for too, so that it has to be looked for where no listing shows it."""
+        self.read_only = False
+        """True where a request that writes would be a mistake of ours."""
+        self.choice = Choice()
+        """What of this server is asked for: what it can search for is never listed whole."""
         self.has_models: bool | None = None
         """Whether this server may have logged models, once somebody has asked."""
+        self.named_users: list[str] = []
+        """Users that an operator has named: servers without a list of them tell of these."""
+        self.ceilings: dict[str, int] = {}
+        """By path, how many objects an answer may hold, since more took too long."""
         self.named_models: set[str] = set()
         """Logged models that runs name: those that are deleted appear in no listing."""
+        self.asked: frozenset[str] = frozenset()
+        """The kinds that were asked for by name, as `--objects` calls them: they are looked for everywhere."""
+        self.has_traces: dict[str, bool] = {}
+        """Whether there are traces in an experiment, for each that was looked into."""
+        self.review_queues: dict[str, list[Doc]] = {}
+        """Review queues by experiment, as they were listed for what they name; whoever moves them takes them out."""
+        self.overlooked: dict[str, set[str]] = {}
+        """For a kind that is not looked for everywhere, the experiments that were left out."""
+
+    @property
+    def place(self) -> str:
+        """What summaries and journals call it: the address and, where one was asked for, the workspace."""
+        workspace = self.http.server.workspace
+        return f"{self.shown} (workspace {workspace})" if workspace else self.shown
+
+    def ceiling(self, endpoint: Endpoint, most: int) -> int:
+        """How many objects an answer may hold: at most so many, and fewer than once took too long."""
+        return min(most, self.ceilings.get(endpoint.path, most))
+
+    def note_slow(self, endpoint: Endpoint, error: TooLarge, less: int) -> None:
+        """Where more than so many objects took too long, nobody waits for that again."""
+        if isinstance(error, TooSlow):
+            self.ceilings[endpoint.path] = self.ceiling(endpoint, less)
+
+    def within(self, workspace: str, guard: Guard) -> Api:
+        """This server, that was probed, in one of its workspaces."""
+        view = Api(self.http.within(workspace), guard)
+        view.abilities, view.shown, view.with_deleted = self.abilities, self.shown, self.with_deleted
+        view.ceilings, view.asked = self.ceilings, self.asked
+        return view
 
     async def call(
         self,
@@ -99,6 +144,8 @@ class Api:
         was too slow for it as a whole.
         """
 
+        self._check(endpoint)
+
         async def attempt() -> tuple[Doc, int]:
             data = None if body is None else codec.dumps(body)
             raw = await self.http.send(endpoint.method, endpoint.path, params=params, body=data, headers=headers)
@@ -107,6 +154,9 @@ class Api:
         if divisible:
             return await self._divisible(endpoint, attempt)
         return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend, recover=recover)
+
+    def _check(self, endpoint: Endpoint) -> None:
+        assert endpoint.work is Work.READ or not self.read_only, f"{endpoint.method} {endpoint.path} would write"
 
     async def weighed(
         self, endpoint: Endpoint, body: Doc | None = None, *, params: Params = (), at_most: int | None
@@ -141,7 +191,7 @@ class Api:
         except Transient as error:
             if not (error.slow or error.broken):
                 raise
-            raise TooLarge(f"no whole answer came: {error}", endpoint=endpoint.path) from error
+            raise TooSlow(f"no whole answer came: {error}", endpoint=endpoint.path) from error
 
     def file(self, path: str, params: Params = (), size: int | None = None) -> Body:
         """A file of the server as a body; `path` is encoded already."""
@@ -149,6 +199,7 @@ class Api:
 
     async def upload(self, endpoint: Endpoint, body: Body, params: Params = ()) -> int:
         """Send a body, opened anew for every attempt; returns the bytes sent."""
+        self._check(endpoint)
 
         async def attempt() -> tuple[int, int]:
             counted = _Counted(body)

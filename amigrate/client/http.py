@@ -1,8 +1,8 @@
 """One attempt at one request, streamed both ways, and the one place that turns a status into an error.
 
 Facts (MLflow 3.17.2 unless named): uvicorn closes idle connections after 5.0 s, so ours close after 4; a server out
-of database connections answers 400 "QueuePool limit ... reached", which is overload; 503 in plain text means that a
-feature is switched off for good, 503 in JSON that the database was busy; missing routes answer HTML.
+of database connections answers 400 "QueuePool limit ... reached", which is overload; 503 with certain words means that
+a feature is switched off for good, any other that somebody was busy; missing routes answer HTML.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -54,10 +55,14 @@ REDIRECTS = (301, 302, 307, 308)
 SLOW = (408, 504, 524)
 """Time-outs of gateways; 524 is Cloudflare's."""
 WORKSPACE = "X-MLFLOW-WORKSPACE"
+SWITCHED_OFF = re.compile(r"Endpoint: \S+ disabled |Artifact serving is (disabled|not configured)")
+"""How MLflow says with a 503 that a feature is off for good (1.30 to 3.17.2). What others say with one will pass."""
 SIGNED_QUERY = re.compile(r"(https?://[^\s?\"'<>]+\?)[^\s\"'<>]+")
 """The query of an address often signs it."""
 _AWS_KEYS = re.compile(r"security token|request signature|signature expired|authentication token", re.IGNORECASE)
 """API Gateway answers 403 to keys that are unknown or have expired."""
+_HASH = re.compile(r"\b(?:scrypt|pbkdf2|argon2\w*)[:$][^\s'\",)]+")
+"""A password's hash, which MLflow tells with the name of a user that is there already."""
 Params = Sequence[tuple[str, str]]
 
 
@@ -75,6 +80,8 @@ class Http:
         self._proxy = None if server.store else proxy_for(server.uri)
         self._credentials = credentials(server)
         self._own = CIMultiDict(server.headers)
+        self.hidden: list[str] = []
+        """Secrets that requests carry: they are taken out of what the server says."""
         if server.workspace:
             self._own[WORKSPACE] = server.workspace
 
@@ -93,6 +100,14 @@ class Http:
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+
+    def within(self, workspace: str) -> Http:
+        """The same server by the same session and login, in one of its workspaces."""
+        view = copy(self)
+        view.server = replace(self.server, workspace=workspace)
+        view._own = self._own.copy()
+        view._own[WORKSPACE] = workspace
+        return view
 
     async def send(
         self,
@@ -192,6 +207,9 @@ class Http:
             ) from error
         except aiohttp.InvalidURL as error:
             raise NoServer(f"{self.server.uri} is not an address that can be asked: check host and port") from error
+        except aiohttp.ClientResponseError as error:
+            reason = "what came is no HTTP: check host and port, and whether it wants https://"
+            raise Transient(reason, endpoint=path, broken=True, attempts=3) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             if "CERTIFICATE_REQUIRED" in str(error):
                 raise _tls_error(error, self.server.uri) from error
@@ -234,9 +252,9 @@ class Http:
 
     def _shown(self, text: str) -> str:
         """What the server says, without what must not be shown: our secrets, and the queries of addresses."""
-        for secret in (*self._credentials.secrets(), *(value for _, value in self.server.headers)):
+        for secret in (*self._credentials.secrets(), *(value for _, value in self.server.headers), *self.hidden):
             text = text.replace(secret, "…") if secret else text
-        return SIGNED_QUERY.sub(r"\1…", text)
+        return SIGNED_QUERY.sub(r"\1…", _HASH.sub("…", text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +367,8 @@ def _tls_error(error: Exception, uri: str) -> AmigrateError:
     text = str(error)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+        if "ostname mismatch" in str(reason) or "IP address mismatch" in str(reason):
+            return NoServer(f"{uri}: its TLS certificate is for another host ({reason}): use the name that it is for")
         return NoServer(
             f"{uri}: its TLS certificate is not trusted ({reason}); give the authority's certificate with --ca-bundle"
         )
@@ -378,16 +398,24 @@ def error_of(status: int, headers: Mapping[str, str], text: str, path: str, serv
         return _refused(status, said, where, server)
     if 300 <= status < 400:
         return NoServer(f"{server.uri} redirects ({status}) in a way that MLflow does not: check host, port and path")
+    if status == 400 and "plain HTTP request" in message:
+        return NoServer(f"{server.uri} speaks TLS ({said}): use https://")
     if status == 400 and "SSL certificate" in message:
         return AuthError(f"{server.uri} wants a client certificate that it knows ({said}): give it with --client-cert")
     if code == "FEATURE_DISABLED" and server.workspace and "orkspace" in message:
         return NoServer(f"{server.uri} has no workspaces ({said}): leave --workspace and MLFLOW_WORKSPACE out")
+    if (
+        code == "RESOURCE_DOES_NOT_EXIST"
+        and server.workspace
+        and message == f"Workspace '{server.workspace}' not found"
+    ):
+        return NoServer(f"{server.uri} has no workspace '{server.workspace}': check --workspace and MLFLOW_WORKSPACE")
     if status == 429:
         return Transient(said, retry_after=_retry_after(headers), overload=True, **where)
     if status == 503 and not code:
         return (
             Unsupported(f"switched off on the server ({said})", **where)
-            if _plain(headers)
+            if SWITCHED_OFF.match(message)
             else Transient(said, retry_after=_retry_after(headers), overload=True, **where)
         )
     if status in SLOW:
@@ -435,14 +463,10 @@ def _said(text: str) -> tuple[str, str]:
     except codec.JSONDecodeError:
         parsed = None
     if isinstance(parsed, dict):
-        message = parsed.get("message") or parsed.get("detail") or ""
+        said = (parsed.get(name) for name in ("message", "detail", "error_description", "error"))
+        message = next(filter(None, said), "")
         return str(parsed.get("error_code") or ""), " ".join(str(message).split())[:500]
     return "", pages.said(text)
-
-
-def _plain(headers: Mapping[str, str]) -> bool:
-    """MLflow says 'switched off' in plain text; proxies and gateways say 'busy' in HTML."""
-    return headers.get("Retry-After") is None and "text/plain" in headers.get("Content-Type", "text/plain")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

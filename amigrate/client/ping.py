@@ -13,6 +13,7 @@ from statistics import median
 
 from amigrate.client.abilities import has
 from amigrate.client.api import AJAX, SEARCH_EXPERIMENTS, V2, V3, Api, Endpoint
+from amigrate.client.workspaces import listed
 from amigrate.core.errors import ApiError, Transient, Unsupported
 from amigrate.core.model import Doc
 from amigrate.core.ports import Work
@@ -40,7 +41,6 @@ class Feature:
 
 FEATURES = (
     Feature("metric histories of many runs at once", Endpoint("GET", f"{AJAX}/metrics/get-history-bulk")),
-    Feature("registered models", Endpoint("GET", f"{V2}/registered-models/search"), (("max_results", "1"),)),
     Feature(
         "logged models",
         Endpoint("POST", f"{V2}/logged-models/search"),
@@ -49,6 +49,10 @@ FEATURES = (
     Feature("traces", Endpoint("POST", f"{V3}/traces/search"), body={"max_results": 1}),
     Feature("evaluation datasets", Endpoint("POST", f"{V3}/datasets/search"), body={"max_results": 1}),
 )
+
+
+MODELS = Feature("registered models", Endpoint("GET", f"{V2}/registered-models/search"), (("max_results", "1"),))
+"""The one that a server of its own may have (`--registry-uri`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Answers:
     proxied: bool | None
     features: dict[str, bool | None]
     """None where the server did not say."""
+    workspaces: Sequence[str]
+    """Names of those that this user may see."""
     seconds: float
     """The median round trip of a trivial request."""
     login_seconds: float | None
@@ -70,7 +76,8 @@ class Answers:
 async def ask(api: Api) -> Answers:
     """Ask a server that was probed."""
     found = await api.call(SEARCH_EXPERIMENTS, {"max_results": PAGE, "view_type": "ALL"})
-    features = {feature.name: await _feature(api, feature) for feature in FEATURES}
+    features = {MODELS.name: await _feature(api.registry, MODELS)}
+    features |= {feature.name: await _feature(api, feature) for feature in FEATURES}
     seconds = await _median(api, SEARCH_EXPERIMENTS, b'{"max_results": 1}')
     basic = isinstance(api.http.server.login, Basic)
     return Answers(
@@ -78,6 +85,7 @@ async def ask(api: Api) -> Answers:
         bool(found.get("next_page_token")),
         await _proxied(api),
         features,
+        [*await listed(api)] if api.abilities.workspaces else [],
         seconds,
         max(0.0, seconds - await _median(api, HEALTH)) if basic else None,
     )
