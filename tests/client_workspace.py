@@ -7,16 +7,21 @@ A process of its own, so that the client's global state meets no test: `python -
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from typing import Any
 
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # It would leave this machine.
+
 import mlflow
 import pandas as pd  # type: ignore[import-untyped]
+from mlflow.genai.datasets import create_dataset, get_dataset
+from mlflow.genai.scorers import Correctness, Guidelines, get_scorer, list_scorers, scorer
 from mlflow.tracking import MlflowClient
 from sklearn.linear_model import LinearRegression  # type: ignore[import-untyped]
 
-MODEL, PROMPT, CHAT = "churn", "greeting", "chat"
+MODEL, PROMPT, CHAT, QUESTIONS = "churn", "greeting", "chat", "questions"
 DATA = pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": [2.0, 4.0, 6.0]})
 
 
@@ -43,6 +48,73 @@ def seed() -> None:
     mlflow.genai.register_prompt(PROMPT, "Good day, {{name}}", commit_message="second")
     mlflow.genai.set_prompt_alias(PROMPT, alias="production", version=1)
     mlflow.genai.register_prompt(CHAT, [{"role": "user", "content": "Who is {{name}}?"}])
+    evaluate()
+
+
+@scorer
+def as_expected(outputs: str, expectations: dict[str, Any]) -> bool:
+    """A scorer that needs no model."""
+    return bool(outputs == expectations["expected_response"])
+
+
+def evaluate() -> None:
+    """A dataset, registered judges, and an evaluation run that leaves traces with assessments."""
+    home = mlflow.set_experiment("evaluations").experiment_id
+    questions = create_dataset(name=QUESTIONS, experiment_id=[home], tags={"stage": "draft"})
+    questions.merge_records(
+        [
+            {"inputs": {"question": one}, "expectations": {"expected_response": one.upper()}, "tags": {"length": size}}
+            for one, size in (("who?", "short"), ("how many?", "long"))
+        ]
+    )
+    Guidelines(name="polite", guidelines=["Be polite."]).register()
+    Guidelines(name="polite", guidelines=["Be polite.", "Be brief."]).register()
+    Correctness(name="right").register()
+    with mlflow.start_run(run_name="evaluation"):
+        mlflow.genai.evaluate(
+            data=questions, predict_fn=lambda question: question.replace("who", "WHO"), scorers=[as_expected]
+        )
+
+
+def read_evaluations() -> dict[str, Any]:
+    """What a user gets of that."""
+    home = mlflow.set_experiment("evaluations").experiment_id
+    questions = get_dataset(name=QUESTIONS)
+    traces = mlflow.search_traces(locations=[home], return_type="list")
+    (run,) = MlflowClient().search_runs([home])
+    assert run.inputs is not None
+    used = [json.loads(one.dataset.source)["dataset_id"] for one in run.inputs.dataset_inputs]
+    return {
+        "dataset": [questions.name, content(questions.tags), questions.experiment_ids == [home], questions.schema],
+        "records": sorted(
+            map(str, questions.to_df()[["inputs", "outputs", "expectations", "tags", "source_type"]].to_dict("records"))
+        ),
+        "used": used == [questions.dataset_id],
+        "metrics": run.data.metrics,
+        "traces": sorted(
+            [
+                trace.info.request_preview,
+                trace.info.response_preview,
+                trace.info.trace_metadata["mlflow.sourceRun"] == run.info.run_id,
+                sorted([str(one.name), str(one.value)] for one in trace.info.assessments),
+                [[span.name, span.inputs, span.outputs] for span in trace.data.spans],
+            ]
+            for trace in traces
+        ),
+        "scorers": [
+            [one.name, _settings(one)]
+            for one in (
+                *sorted(list_scorers(experiment_id=home), key=lambda one: str(one.name)),
+                get_scorer(name="polite", experiment_id=home, version=1),
+            )
+        ],
+    }
+
+
+def _settings(one: Any) -> dict[str, Any]:
+    """What makes up a scorer; a set in it comes in an order that differs from process to process."""
+    told: dict[str, Any] = one.model_dump()["builtin_scorer_pydantic_data"]
+    return told | {"required_columns": sorted(told["required_columns"])}
 
 
 def read() -> dict[str, Any]:
@@ -63,6 +135,7 @@ def read() -> dict[str, Any]:
     models = client.search_logged_models([experiment.experiment_id])
     runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
     return {
+        "evaluations": read_evaluations(),
         "predictions": predictions,
         "prompts": [
             [one.name, one.version, one.template, one.commit_message, content(one.tags)]

@@ -100,9 +100,9 @@ class Workspace:
 # Reading --------------------------------------------------------------------------------------------------------------
 
 
-def snapshot(uri: str, deleted: bool = True) -> Workspace:
-    """Read everything, or only what is active."""
-    with Rest(uri) as rest, ThreadPoolExecutor(4) as pool:
+def snapshot(uri: str, deleted: bool = True, workspace: str = "") -> Workspace:
+    """Read everything, or only what is active; of a server with workspaces, one of them."""
+    with Rest(uri, workspace=workspace) as rest, ThreadPoolExecutor(4) as pool:
         return _Reader(rest, pool, "ALL" if deleted else "ACTIVE_ONLY").workspace()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests import secrets
+from tests.campaign import size
 from tests.comparison import Workspace, snapshot
 from tests.servers import MlflowServer, PostgresServer, clean_environment
 from tests.workspace import ScaleName, Seeded, seed
@@ -48,13 +49,7 @@ class SourceServer:
 @pytest.fixture(scope="session")
 def campaign() -> ScaleName:
     """How big the workspaces are, from the variable AMIGRATE_CAMPAIGN."""
-    match os.environ.get("AMIGRATE_CAMPAIGN", ""):
-        case "" | "small":
-            return "small"
-        case "full":
-            return "full"
-        case other:
-            raise pytest.UsageError(f"AMIGRATE_CAMPAIGN is small or full, not {other!r}")
+    return size()
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +61,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def source_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[SourceServer]:
     """One server for the whole session, with the small workspace."""
-    with MlflowServer(tmp_path_factory.mktemp("source"), template=empty_database) as server:
+    with MlflowServer(tmp_path_factory.mktemp("source"), template=empty_database, warm=True) as server:
         yield SourceServer(server, seed(server.uri))
 
 
@@ -110,8 +105,8 @@ def _servers(folders: pytest.TempPathFactory, template: Path) -> Iterator[NewSer
     with ExitStack() as running:
 
         def start(**options: Any) -> MlflowServer:
-            server = MlflowServer(folders.mktemp("server"), **({"template": template} | options))
-            return running.enter_context(server)
+            wanted: dict[str, Any] = {"template": template, "warm": True} | options
+            return running.enter_context(MlflowServer(folders.mktemp("server"), **wanted))
 
         yield start
 

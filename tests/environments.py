@@ -29,6 +29,19 @@ def python_of(version: str) -> Path:
     return home / "bin" / "python"
 
 
+def other_python(name: str, *packages: str) -> Path:
+    """The Python of an environment with these packages, under a name that says which; made if needed."""
+    home = root() / name
+    with _alone(home):
+        if not (home / "whole").exists():
+            shutil.rmtree(home, ignore_errors=True)
+            _run(sys.executable, "-m", "venv", str(home))
+            pip = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            _run(*pip, *packages)
+            (home / "whole").touch()
+    return home / "bin" / "python"
+
+
 def root() -> Path:
     """The folder of all environments."""
     return Path(os.environ.get("AMIGRATE_TEST_ENVIRONMENTS") or Path.home() / ".cache" / "amigrate-tests")

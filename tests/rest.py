@@ -33,10 +33,14 @@ class RestError(Exception):
 class Rest:
     """One server. A path without a leading slash is below `/api/2.0/mlflow/`. May be shared by a few threads."""
 
-    def __init__(self, uri: str, *, timeout: float = 120.0, auth: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, uri: str, *, timeout: float = 120.0, auth: tuple[str, str] | None = None, workspace: str = ""
+    ) -> None:
         self.uri = uri.rstrip("/")
         self._timeout = timeout
         self._session = requests.Session()
+        if workspace:
+            self._session.headers["X-MLFLOW-WORKSPACE"] = workspace
         self._session.trust_env = False
         self._session.auth = auth
         self._session.mount("http://", HTTPAdapter(pool_maxsize=4))
@@ -74,6 +78,13 @@ class Rest:
         data = json.dumps(body, allow_nan=False).encode() if body is not None else None
         headers = {"Content-Type": "application/json"} if body is not None else {}
         with self._send(requests.Request("DELETE", self._url(path), data=data, headers=headers)) as response:
+            return _parse(response)
+
+    def put_json(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """PUT a JSON object."""
+        data = json.dumps(body, allow_nan=False).encode()
+        request = requests.Request("PUT", self._url(path), data=data, headers={"Content-Type": "application/json"})
+        with self._send(request) as response:
             return _parse(response)
 
     def put(self, path: str, data: bytes | Iterator[bytes]) -> None:

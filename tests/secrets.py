@@ -14,7 +14,9 @@ COOKIE = "session=8c2f11-cookie"
 HEADER = "tenant-key-77aa"
 PROXY = "proxy-pass-4242"
 
-ALL = (PASSWORD, TOKEN, CLIENT_SECRET, AWS_SECRET, AWS_SESSION, COOKIE, HEADER, PROXY, "X-Amz-Signature", "Bearer ey")
+OTHERS = ("X-Amz-Signature", "Bearer ey", "scrypt:")
+"""What only secrets begin with."""
+ALL = (PASSWORD, TOKEN, CLIENT_SECRET, AWS_SECRET, AWS_SESSION, COOKIE, HEADER, PROXY, *OTHERS)
 
 
 def found(outputs: Iterable[str], folders: Iterable[Path]) -> list[str]:

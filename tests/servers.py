@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,15 +25,9 @@ import requests
 import sqlalchemy
 import trustme
 
-LOOPBACK = "127.0.0.1"
+from tests.warm import QUIET, Warm
 
-# Job execution starts seven more processes; telemetry and the model catalogue would leave the machine.
-QUIET = {
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_MODEL_CATALOG_URI": "",
-}
+LOOPBACK = "127.0.0.1"
 
 
 def clean_environment() -> dict[str, str]:
@@ -63,7 +57,7 @@ class Daemon:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Warm | None = None
 
     @property
     def pid(self) -> int:
@@ -98,7 +92,7 @@ class Daemon:
         if process is not None:
             self._end(process)
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
+    def _end(self, process: subprocess.Popen[bytes] | Warm) -> None:
         _kill_group(process, signal.SIGKILL)
         process.wait()
 
@@ -118,7 +112,7 @@ class Daemon:
             )
         self._wait(self._process, ready)
 
-    def _wait(self, process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+    def _wait(self, process: subprocess.Popen[bytes] | Warm, ready: Callable[[], bool]) -> None:
         end = time.monotonic() + self.deadline
         while not ready():
             if process.poll() is not None:
@@ -132,11 +126,12 @@ class Daemon:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _kill_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _kill_group(process: subprocess.Popen[bytes] | Warm, number: signal.Signals) -> None:
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:
-        return
+        with suppress(ProcessLookupError):  # It may not lead its group yet.
+            os.kill(process.pid, number)
 
 
 class MlflowServer(Daemon):
@@ -144,7 +139,8 @@ class MlflowServer(Daemon):
 
     `template` names a file with an empty, ready-made SQLite database: it is copied instead of running MLflow's
     schema migrations again, and made by the first server that starts when it does not exist yet. `python` is that of
-    another environment, whose MLflow is served then; a template made by one version is no good for another one.
+    another environment, whose MLflow is served then; a template made by one version is no good for another one. One
+    that is `warm` starts at once where it can: see `tests.warm`.
     """
 
     def __init__(
@@ -158,6 +154,7 @@ class MlflowServer(Daemon):
         env: Mapping[str, str] | None = None,
         template: Path | None = None,
         python: Path | None = None,
+        warm: bool = False,
     ) -> None:
         super().__init__(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,6 +167,8 @@ class MlflowServer(Daemon):
         self.env = dict(env or {})
         self.template = template if backend is None and python is None else None
         self.python = python or Path(sys.executable)
+        # Several workers need a supervisor, and a prefix has to be known when MLflow's server is imported.
+        self.warm = warm and python is None and workers == 1 and not prefix
         self.port = free_port()
         self.uri = f"http://{LOOPBACK}:{self.port}{prefix}"
 
@@ -178,11 +177,21 @@ class MlflowServer(Daemon):
             shutil.copyfile(self.template, self.database)
         # MLflow up to 3.3 starts gunicorn by its name.
         path = {"PATH": f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-        self._launch(self._command(), clean_environment() | QUIET | path | self.env, self._healthy, None)
+        env = clean_environment() | QUIET | path | self.env
+        if self.warm:
+            self._process = Warm(self._words(), env, self.folder, self.log)
+            self._wait(self._process, self._healthy)
+        else:
+            self._launch(self._command(), env, self._healthy, None)
         if self.template and not self.template.exists():
             _copy_database(self.database, self.template)
 
     def _command(self) -> list[str]:
+        # 1.30 has no `python -m mlflow`; its warnings are about the packages beside it.
+        start = [str(self.python), "-W", "ignore", "-c", "from mlflow.cli import cli; cli(prog_name='mlflow')"]
+        return [*start, "server", *self._words()]
+
+    def _words(self) -> list[str]:
         options = {
             "--host": LOOPBACK,
             "--port": str(self.port),
@@ -192,17 +201,14 @@ class MlflowServer(Daemon):
         }
         if self.prefix:
             options["--static-prefix"] = self.prefix
-        flat = [word for option in options.items() for word in option]
-        # 1.30 has no `python -m mlflow`; its warnings are about the packages beside it.
-        start = [str(self.python), "-W", "ignore", "-c", "from mlflow.cli import cli; cli(prog_name='mlflow')"]
-        return [*start, "server", *flat, *self.args]
+        return [*(word for option in options.items() for word in option), *self.args]
 
     def _healthy(self) -> bool:
         try:
             with requests.Session() as session:
                 session.trust_env = False
                 return session.get(f"{self.uri}/health", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
 
@@ -293,9 +299,9 @@ class PostgresServer(Daemon):
             return False
         return True
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
+    def _end(self, process: subprocess.Popen[bytes] | Warm) -> None:
         # A fast shutdown frees the shared memory that a kill would leave behind; the kill is for when it hangs.
-        process.send_signal(signal.SIGINT)
+        os.kill(process.pid, signal.SIGINT)
         try:
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:

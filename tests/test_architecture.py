@@ -15,12 +15,17 @@ ROOT = Path(__file__).parents[1] / "amigrate"
 MAY_IMPORT = {
     "__init__": set[str](),
     "__main__": {"cli"},
-    "cli": {"commands", "options", "report", "core", "kinds", "archive", "local"},
+    "cli": {"commands", "session", "jobs", "options", "report", "core", "kinds", "archive", "local"},
+    "jobs": {"core", "engine", "archive"},
     "stores": {"core"},
     "options": {"core", "stores"},
+    "selecting": {"core", "options", "archive", "engine", "kinds", "server"},
     "local": {"core"},
+    "session": {"core", "client", "options", "selecting", "workspaces", "jobs", "kinds", "server", "archive", "engine"}
+    | {"report"},
     "serving": {"core", "local", "stores"},
     "sample": {"core", "client"},
+    "workspaces": {"core", "client", "options"},
     "core": set[str](),
     "client": {"core", "options"},
     "artifacts": {"core", "client"},
@@ -30,7 +35,9 @@ MAY_IMPORT = {
     "engine": {"core"},
     "report": {"core", "engine"},
 }
-"""For each room, the rooms it may import. `commands` is where everything meets, so it is not listed."""
+"""For each room, the rooms it may import. Not listed is where everything meets."""
+
+EVERYTHING_MEETS = {"commands", "ends"}
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -57,7 +64,7 @@ def files() -> list[Path]:
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_room_imports_only_what_it_may(path: Path) -> None:
     room = room_of(path)
-    if room == "commands":
+    if room in EVERYTHING_MEETS:
         return
     known = {one.stem for one in ROOT.iterdir()}
     rooms = {name.split(".")[1] for name in imports_of(path) if len(name.split(".")) > 1}

@@ -11,28 +11,21 @@ from pathlib import Path
 import pytest
 
 from amigrate.core.model import Finding, Ref
-from amigrate.kinds import REGISTRY
 from tests.comparison import differences, snapshot
 from tests.conftest import Cli, NewServer
-from tests.integration.test_check import compared
-from tests.kinds import experiment_of, sample
+from tests.kinds import experiment_of, objects, plain_kinds, prepare, sample
 from tests.rest import Rest
 from tests.servers import MlflowServer
+from tests.verified import compared
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A server with a sample of every kind, and one that got them from its archive."""
+    """A server with a sample of every kind, one that got them from its archive, and one that got copies."""
 
     source: MlflowServer
-    target: MlflowServer
-
-    def findings(self, name: str) -> Iterator[Finding]:
-        """What a comparison says of the experiment, model or prompt of this name and of everything in it."""
-        with Rest(self.source.uri) as rest:
-            home = experiment_of(rest, name)
-        found = asyncio.run(compared(self.source, self.target))
-        return (one for one in found if outermost(one.ref).id in (home, name))
+    imported: MlflowServer
+    copied: MlflowServer
 
 
 def outermost(ref: Ref) -> Ref:
@@ -45,33 +38,67 @@ def name_of(kind: str) -> str:
 
 @pytest.fixture(scope="module")
 def moved(new_module_server: NewServer, tmp_path_factory: pytest.TempPathFactory) -> Moved:
+    """Everything moved both ways, and looked at by eyes that know nothing of amigrate."""
     folder = tmp_path_factory.mktemp("kinds")
-    source, target, cli = new_module_server(), new_module_server(), Cli(folder / "home")
-    with Rest(source.uri) as rest:
-        for kind in REGISTRY:
+    moved, cli = Moved(*(new_module_server() for _ in range(3))), Cli(folder / "home")
+    with Rest(moved.source.uri) as rest:
+        for kind in plain_kinds():
             sample(kind).seed(rest, name_of(kind))
+    for target in (moved.imported, moved.copied):
+        with Rest(target.uri) as rest:
+            prepare(rest, ((kind, name_of(kind)) for kind in plain_kinds()))
     archive: Path = folder / "archive"
     for args in (
-        ("export-all", "--tracking-uri", source.uri, "--output-dir", archive),
-        ("import-all", "--tracking-uri", target.uri, "--input-dir", archive),
+        ("export-all", "--tracking-uri", moved.source.uri, "--output-dir", archive),
+        ("import-all", "--tracking-uri", moved.imported.uri, "--input-dir", archive),
+        ("copy-all", "--source", moved.source.uri, "--target", moved.copied.uri),
     ):
-        done = cli(*args)
+        done = cli(*args, "--objects", objects())
         assert done.returncode == 0, done.stderr
-    # By eyes that know nothing of amigrate; and before any test changes the target.
-    assert differences(snapshot(source.uri), snapshot(target.uri)) == []
-    with Rest(source.uri) as old, Rest(target.uri) as new:
-        for kind in REGISTRY:
-            if hasattr(sample(kind), "held"):
-                assert sample(kind).held(old, name_of(kind)) == sample(kind).held(new, name_of(kind))
-    return Moved(source, target)
+    for target in (moved.imported, moved.copied):
+        assert differences(snapshot(moved.source.uri), snapshot(target.uri)) == []
+        with Rest(moved.source.uri) as old, Rest(target.uri) as new:
+            for kind in plain_kinds():
+                if hasattr(sample(kind), "held"):
+                    assert sample(kind).held(old, name_of(kind)) == sample(kind).held(new, name_of(kind))
+    return moved
 
 
-@pytest.mark.parametrize("kind", REGISTRY)
-def test_a_sample_survives_and_its_mutated_twin_is_told_apart(moved: Moved, kind: str) -> None:
-    before = list(moved.findings(name_of(kind)))
-    assert kind in {one.ref.kind for one in before}
-    assert {one.sigil for one in before} == {"="}
-    with Rest(moved.target.uri) as rest:
-        sample(kind).mutate(rest, name_of(kind))
-    after = [one for one in moved.findings(name_of(kind)) if one.sigil != "="]
-    assert [(one.sigil, one.ref.kind) for one in after] == [("*", kind)]
+@pytest.fixture(scope="module")
+def unchanged(moved: Moved) -> list[list[Finding]]:
+    """What a comparison says of the source and of each of the others."""
+    return [asyncio.run(compared(moved.source, one)) for one in (moved.imported, moved.copied)]
+
+
+@pytest.fixture(scope="module")
+def mutated(moved: Moved, unchanged: list[list[Finding]]) -> list[Finding]:
+    """What a comparison says once every sample was changed at the server that got the archive."""
+    assert unchanged
+    with Rest(moved.imported.uri) as rest:
+        for kind in plain_kinds():
+            sample(kind).mutate(rest, name_of(kind))
+    return asyncio.run(compared(moved.source, moved.imported))
+
+
+def of(kind: str, moved: Moved, findings: list[Finding]) -> Iterator[Finding]:
+    """What was found of a kind's sample and of everything in it."""
+    name = name_of(kind)
+    with Rest(moved.source.uri) as rest:
+        ids = {experiment_of(rest, name), name}
+        if hasattr(sample(kind), "roots"):
+            ids |= sample(kind).roots(rest, name)
+    return (one for one in findings if outermost(one.ref).id in ids)
+
+
+@pytest.mark.parametrize("kind", plain_kinds())
+def test_a_sample_survives(moved: Moved, unchanged: list[list[Finding]], kind: str) -> None:
+    for findings in unchanged:
+        found = list(of(kind, moved, findings))
+        assert kind in {one.ref.kind for one in found}
+        assert [one for one in found if one.sigil != "="] == []
+
+
+@pytest.mark.parametrize("kind", plain_kinds())
+def test_a_mutated_twin_is_told_apart(moved: Moved, mutated: list[Finding], kind: str) -> None:
+    found = [one for one in of(kind, moved, mutated) if one.sigil != "="]
+    assert [(one.sigil, one.ref.kind) for one in found] == [("*", kind)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.basic_auth import started
 from tests.conftest import Cli, NewServer
 from tests.rest import API, Rest
 from tests.secrets import PASSWORD
@@ -16,26 +17,14 @@ from tests.servers import MlflowServer
 V3 = "/api/3.0/mlflow/"
 ADMIN: dict[str, Any] = {"MLFLOW_TRACKING_USERNAME": "root", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
 ADA: dict[str, Any] = {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+KINDS = ("experiments", "runs", "artifacts", "issues", "evaluation-datasets")
 SEEN = "all counts are of what this user may see"
 
 
 @pytest.fixture(scope="module")
 def server(new_module_server: NewServer, tmp_path_factory: pytest.TempPathFactory) -> MlflowServer:
     """The basic-auth application with `open` and `shut` experiments, one run in each."""
-    folder = tmp_path_factory.mktemp("auth")
-    (folder / "basic_auth.ini").write_text(
-        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{folder}/auth.db\n"
-        "admin_username = root\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-    )
-    server = new_module_server(
-        args=["--app-name", "basic-auth"],
-        env={
-            "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
-            "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": "for the forms of the user interface",
-        },
-    )
+    server = started(new_module_server, tmp_path_factory.mktemp("auth"))
     with Rest(server.uri, auth=("root", PASSWORD)) as rest:
         rest.post(f"{API}users/create", {"username": "ada", "password": PASSWORD})
         for name in ("open 1", "shut 1", "open 2", "shut 2"):
@@ -43,6 +32,8 @@ def server(new_module_server: NewServer, tmp_path_factory: pytest.TempPathFactor
             run = rest.post(f"{API}runs/create", {"experiment_id": experiment, "start_time": 1})["run"]["info"]
             rest.upload(run["artifact_uri"], "f.txt", name.encode())
             rest.post(f"{API}runs/update", {"run_id": run["run_id"], "status": "FINISHED", "end_time": 2})
+            rest.post(f"{V3}issues", {"experiment_id": experiment, "name": name, "description": "wrong"})
+            rest.post(f"{V3}datasets/create", {"experiment_ids": [experiment], "name": name})
             if name.startswith("open"):
                 grant = {"username": "ada", "resource_type": "experiment", "resource_id": experiment}
                 rest.post(f"{V3}users/permissions/grant", {**grant, "permission": "READ"})
@@ -68,19 +59,18 @@ def test_ping_says_who_one_is_and_what_it_costs(server: MlflowServer, discreet: 
 
 def test_exports_hold_what_the_user_may_see(server: MlflowServer, discreet: Cli, tmp_path: Path) -> None:
     """The administrator gets all; the user gets half, and is told that it may be a part only."""
-    loss = ("--accept-loss", "evaluation-datasets,issues")
     counts = {}
     for name, login in (("all", ADMIN), ("half", ADA)):
         folder = tmp_path / name
         done = discreet(
-            "export-all", "--tracking-uri", server.uri, "--output-dir", folder, *loss, "--json", "--debug", **login
+            "export-all", "--tracking-uri", server.uri, "--output-dir", folder, "--json", "--debug", **login
         )
         told = json.loads(done.stdout)
-        assert done.returncode == 0, told
+        assert done.returncode == 0, (told["losses"], done.stderr)
         assert any(SEEN in warning for warning in told["warnings"]) == (login is ADA)
-        counts[name] = {kind: told["objects"][kind]["created"] for kind in ("experiments", "runs", "artifacts")}
-    assert counts["all"] == {"experiments": 5, "runs": 4, "artifacts": 4}
-    assert counts["half"] == {"experiments": 2, "runs": 2, "artifacts": 2}
+        counts[name] = {kind: told["objects"][kind]["created"] for kind in KINDS}
+    assert counts["all"] == {"experiments": 5, "runs": 4, "artifacts": 4, "issues": 4, "evaluation-datasets": 4}
+    assert counts["half"] == {"experiments": 2, "runs": 2, "artifacts": 2, "issues": 2, "evaluation-datasets": 2}
 
 
 def test_what_may_not_be_written_fails_alone(
@@ -91,6 +81,8 @@ def test_what_may_not_be_written_fails_alone(
     with Rest(source.uri) as rest:
         for name in ("open 1", "his own"):
             experiment = rest.post(f"{API}experiments/create", {"name": name})["experiment_id"]
+            rest.post(f"{V3}issues", {"experiment_id": experiment, "name": name, "description": "slow"})
+            rest.post(f"{V3}datasets/create", {"experiment_ids": [experiment], "name": "of two"})
             run = rest.post(f"{API}runs/create", {"experiment_id": experiment, "start_time": 1})["run"]["info"]
             rest.post(f"{API}runs/update", {"run_id": run["run_id"], "status": "FINISHED", "end_time": 2})
     copy = ("copy-all", "--source", source.uri, "--target", server.uri, "--state", tmp_path / "state", "--json")
@@ -100,4 +92,5 @@ def test_what_may_not_be_written_fails_alone(
     assert done.returncode == 1, done.stderr
     assert told["objects"]["runs"]["created"] == 1, done.stderr
     assert told["objects"]["runs"]["failed"] == 1
+    assert told["objects"]["issues"] == {"created": 1, "failed": 1}
     assert all("not permitted (403" in loss["reason"] for loss in told["losses"] if loss["kind"] == "run")

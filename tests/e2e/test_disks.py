@@ -158,7 +158,9 @@ def contents(archive: Path) -> dict[str, Any]:
 
 def stated(path: Path) -> Any:
     document = json.loads(path.read_text("utf-8"))
-    return document["mlflow"], {key: value for key, value in document["info"].items() if key != "status"}
+    return document["mlflow"], {
+        key: value for key, value in document["info"].items() if key not in ("status", "sha256")
+    }
 
 
 # ---- a disk that is full ----------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from tests.rest import Rest
 from tests.servers import MlflowServer
 from tests.workspace import BASE
 
-MODEL, COPY, ALONE = "churn", "a copy of churn", "of no run"
+MODEL, COPY, ALONE = "churn", "a copy of churn", "of no run, " + 120 * "ü"
+"""The last one is too long for one name on the disk."""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,7 @@ def test_some_models_with_what_they_need(source: MlflowServer, new_server: NewSe
 def test_models_of_a_whole_archive(source: MlflowServer, new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
     target = new_server()
     moved(cli, "export-all", "--tracking-uri", source.uri, "--output-dir", tmp_path / "out")
+    assert cli("verify", tmp_path / "out").returncode == 0
     moved(cli, "import-models", "--tracking-uri", target.uri, "--input-dir", tmp_path / "out", "--models", MODEL)
     with Rest(source.uri) as old, Rest(target.uri) as new:
         assert held(new)["runs"] == 1

@@ -86,7 +86,7 @@ def test_usage(cli: Cli, tmp_path: Path, source_server: SourceServer) -> None:
     (tmp_path / "full" / "mine.txt").write_text("keep")
     out = ("--output-dir", tmp_path / "new")
     uri = ("--tracking-uri", source_server.uri)
-    refused(cli("export-all", *out), 2, "--tracking-uri or MLFLOW_TRACKING_URI")
+    refused(cli("export-all", *out), 2, "--tracking-uri", "MLFLOW_TRACKING_URI")
     refused(cli("export-all", *out, MLFLOW_TRACKING_URI=""), 2, "MLFLOW_TRACKING_URI")
     refused(cli("export-all", *out, "--tracking-uri", "databricks"), 2, "http://")
     refused(cli("export-all", *out, *uri, "--memory", "lots"), 2, "--memory")
@@ -118,16 +118,19 @@ def test_a_file_that_no_server_hands_out_is_left_behind_and_its_run_arrives(new_
     assert {one["status"] for one in report["outcomes"] if one["kind"] == "artifact"} == {"created", "left behind"}
 
 
-def test_what_is_not_carried_is_counted(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
+def test_losses_that_were_accepted_are_counted(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
     source = new_server()
     with Rest(source.uri) as rest:
-        for name in ("questions", "answers"):
-            rest.post("/api/3.0/mlflow/datasets/create", {"name": name, "experiment_ids": ["0"]})
+        info = rest.post(f"{API}runs/create", {"experiment_id": "0", "start_time": 1})["run"]["info"]
+        for name in ("one.txt", "two.txt"):
+            rest.upload(info["artifact_uri"], name, b"lost")
+    for lost in [*source.artifacts.rglob("*.txt")]:
+        lost.rename(lost.with_name(f"{lost.stem}%20.txt"))
     args = ("export-all", "--tracking-uri", source.uri, "--json", "--output-dir")
     done = cli(*args, tmp_path / "one")
     assert done.returncode == 1
-    assert [loss["kind"] for loss in json.loads(done.stdout)["losses"]] == ["evaluation-datasets"]
-    done = cli(*args, tmp_path / "two", "--accept-loss", "evaluation-datasets")
+    assert [loss["kind"] for loss in json.loads(done.stdout)["losses"]] == ["artifact", "artifact"]
+    done = cli(*args, tmp_path / "two", "--accept-loss", "artifacts")
     assert done.returncode == 0
     assert json.loads(done.stdout)["accepted_losses"] == 2
 

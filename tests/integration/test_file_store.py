@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
@@ -13,19 +12,20 @@ from typing import Any
 
 import pytest
 
+from tests.campaign import IS_FULL
 from tests.comparison import Point, Run, Workspace, differences, snapshot
 from tests.conftest import Cli, NewServer
 from tests.environments import python_of
 from tests.fakes.fault_proxy import FaultProxy
 from tests.rest import Rest
 from tests.servers import MlflowServer
+from tests.verified import verified
 from tests.workspace import HOSTILE_NAMES, PLAIN, seed, stored_value
 
 pytestmark = pytest.mark.timeout(1800)
 
 ALLOW = {"MLFLOW_ALLOW_FILE_STORE": "true"}
 REFUSED_TAG = "a key // with every ../ mistake!!"
-IS_FULL = os.environ.get("AMIGRATE_CAMPAIGN") == "full"
 VERSIONS = ("", "2.22.5", "2.9.2") if IS_FULL else ("",)
 """The installed MLflow says that it has a file store; an older one has to be found out."""
 
@@ -33,7 +33,7 @@ VERSIONS = ("", "2.22.5", "2.9.2") if IS_FULL else ("",)
 @pytest.fixture(scope="module")
 def source(new_module_server: NewServer) -> MlflowServer:
     server = new_module_server()
-    seed(server.uri, leave_out=(*HOSTILE_NAMES, *("30 000 points", "files", "crowd") * (not IS_FULL)))
+    seed(server.uri, leave_out=(*HOSTILE_NAMES, *("long series", "files", "crowd") * (not IS_FULL)))
     return server
 
 
@@ -72,11 +72,28 @@ def test_lost_answers_double_nothing(source: MlflowServer, expected: Workspace, 
     assert differences(expected, snapshot(target.uri)) == []
 
 
+def test_a_param_of_several_lines_may_come_twice(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
+    """A file store compares what it has without its \\r, and refuses the same param once more."""
+    source, target = new_server(), new_server(backend=str(tmp_path / "mlruns"), env=ALLOW)
+    with Rest(source.uri) as rest:
+        for number in range(16):
+            run = rest.post("runs/create", {"experiment_id": "0", "start_time": number})["run"]["info"]["run_id"]
+            params = [{"key": "lines", "value": f"one\r\ntwo {number}"}, {"key": "line", "value": "one"}]
+            rest.post("runs/log-batch", {"run_id": run, "params": params})
+            rest.post("runs/update", {"run_id": run, "status": "FINISHED", "end_time": number})
+    only_batches = lambda method, path: path.endswith("/runs/log-batch")  # noqa: E731
+    with FaultProxy(target.uri, seed=5, lost_answers=0.3, only=only_batches) as proxy:
+        told = copied(cli, source.uri, proxy.uri)
+        assert proxy.faults["lost_answers"] > 3
+    assert told["losses"] == []
+    assert differences(snapshot(source.uri), snapshot(target.uri)) == []
+
+
 def test_killed_and_resumed(source: MlflowServer, expected: Workspace, target: MlflowServer, cli: Cli) -> None:
     """A run that was begun is read back first. Without any journal, too."""
     args = ("copy-all", "--source", source.uri, "--target", target.uri, "--deleted")
     kills = 0
-    for seconds in (2.5, 4.0, 5.5):
+    for seconds in (1.5, 2.0, 2.5, 3.0):
         process = cli.popen(*args)
         try:
             process.wait(seconds)
@@ -119,6 +136,7 @@ def test_out_of_a_file_store(new_server: NewServer, cli: Cli, tmp_path: Path) ->
     held = snapshot(source.uri)
     target = new_server()
     assert copied(cli, source.uri, target.uri)["exit_code"] == 0
+    assert verified(cli, source.uri, target.uri, "--deleted").found == [], "what SQL makes of it is no difference"
     assert differences(as_sql(held), snapshot(target.uri)) == []
     assert differences(held, snapshot(source.uri)) == []
 

@@ -451,7 +451,6 @@ def linked_document(folder: Path, outside: Path) -> None:
 
 def empty_experiments(folder: Path, outside: Path) -> None:
     (folder / "experiments").mkdir()
-    write(folder / "manifest.json", b"[]")
 
 
 def locked(folder: Path, outside: Path) -> None:

@@ -235,6 +235,26 @@ def test_what_is_no_store_is_said_in_one_line(cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_target_is_made_whole_or_not_at_all(made: Made, cli: Cli, tmp_path: Path) -> None:
+    """A source that is refused, or a kill while the schema is made, leaves nothing that would be refused later."""
+    target = f"sqlite:///{tmp_path}/new/target.db"
+    refused = cli("copy-all", "--source", f"sqlite:///{tmp_path}/nothing.db", "--target", target)
+    assert refused.returncode == 2
+    assert not (tmp_path / "new").exists()
+    args = ("copy-all", "--source", made.uri, "--target", target, "--objects", "experiments")
+    process = cli.popen(*args)
+    assert wait_for(lambda: any((tmp_path / "new").glob("target.db.*.part")), 60)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "new" / "target.db").exists()
+    assert wait_for(lambda: not processes_in(tmp_path / "temporary"), 12)
+    for left in (tmp_path / "temporary").iterdir():
+        shutil.rmtree(left)
+    ended = cli(*args)
+    assert ended.returncode == 0, ended.stderr
+    assert [one.name for one in (tmp_path / "new").glob("*.part*")] == []
+
+
 def test_a_killed_move_leaves_no_server(made: Made, cli: Cli, tmp_path: Path) -> None:
     process = cli.popen("copy-all", "--source", made.uri, "--target", tmp_path / "mlruns")
     temporary = tmp_path / "temporary"

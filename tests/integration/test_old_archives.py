@@ -285,15 +285,16 @@ def test_what_an_export_had_lost_is_named(era: Generation, target: MlflowServer,
     assert losses(some) == lost - {("experiment", "8")}, "what was not asked for is not missed"
 
 
-def test_other_kinds_are_counted_once(target: MlflowServer, cli: Cli, tmp_path: Path) -> None:
+def test_documents_of_other_kinds_without_contents_are_named(target: MlflowServer, cli: Cli, tmp_path: Path) -> None:
     """The folder is the archive and its one experiment at once."""
     era = GENERATIONS[-1]
     write(tmp_path / "experiment.json", experiment(era, [], []))
     for name in ("one", "two"):
         write(tmp_path / "evaluation_datasets" / name / "evaluation_dataset.json", document(era, None, {}))
     write(tmp_path / "traces" / "tr-1" / "trace.json", document(era, None, {"trace_info": {"request_time": 1}}))
-    told = imported(cli, target, tmp_path, "--experiment-name", "models", command="import-experiment")
-    assert [(loss["kind"], loss["count"]) for loss in told["losses"]] == [("evaluation-datasets", 2), ("trace", 1)]
+    told = imported(cli, target, tmp_path)
+    lost = [(loss["kind"], loss["id"]) for loss in told["losses"]]
+    assert lost == [("evaluation_dataset", "one"), ("evaluation_dataset", "two"), ("trace", "tr-1")]
 
 
 @pytest.mark.parametrize("era", GENERATIONS, ids=lambda era: era.name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.conftest import Cli, NewServer
 from tests.rest import Rest
+from tests.servers import free_port
 from tests.workspace import BASE
 
 
@@ -18,6 +20,12 @@ def test_models_of_a_registry_server(new_server: NewServer, cli: Cli, tmp_path: 
         rest.post("registered-models/create", {"name": "churn"})
         version = {"name": "churn", "source": f"runs:/{run_id}/model", "run_id": run_id}
         rest.post("model-versions/create", version)
+    done = cli("ping", tracking.uri, "--registry-uri", registry.uri, "--json")
+    assert json.loads(done.stdout)["registry_version"]
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    done = cli("ping", tracking.uri, MLFLOW_REGISTRY_URI=nowhere)
+    assert done.returncode == 4
+    assert f"no MLflow server answers at {nowhere}" in done.stderr
     args = ("copy-all", "--source", tracking.uri, "--target", one.uri, "--source-registry-uri", registry.uri)
     done = cli(*args)
     assert done.returncode == 0, done.stderr

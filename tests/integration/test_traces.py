@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
+import sys
 from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from tests.campaign import IS_FULL
 from tests.conftest import Cli, NewServer
 from tests.environments import python_of
 from tests.fakes.fault_proxy import FaultProxy
+from tests.fakes.gateway import Gateway
 from tests.kinds import experiment_of, run_of, sample
-from tests.kinds.trace import info, span, trace_ids
+from tests.kinds.trace import V3, assessment, info, span, trace_ids
 from tests.rest import Rest
 from tests.workspace import BASE, ScaleName
 
 pytestmark = pytest.mark.timeout(3600)
 
-IS_FULL = os.environ.get("AMIGRATE_CAMPAIGN") == "full"
 TRACES = {"small": 250, "full": 1000}
 SPANS = 20
 CURRENT = "the current one"
@@ -55,6 +59,27 @@ def test_many_traces_in_few_requests(new_server: NewServer, cli: Cli, campaign: 
             pages = [one.get("/ajax-api/2.0/mlflow/get-trace-artifact", query) for one in (old, new)]
             assert len(pages[0]["spans"]) == SPANS
             assert pages[0] == pages[1]
+
+
+def test_a_gateway_that_gives_up_on_many_traces(new_server: NewServer, cli: Cli) -> None:
+    """What took too long once is not asked for again."""
+    source, target = new_server(), new_server()
+    asked: list[int] = []
+
+    async def read(request: web.BaseRequest, body: bytes) -> web.Response | None:
+        if not request.path.endswith("/traces/batchGet"):
+            return None
+        asked.append(request.raw_path.count("trace_ids="))
+        return web.Response(status=504, text="<html>late</html>", content_type="text/html") if asked[-1] > 20 else None
+
+    with Rest(source.uri) as rest:
+        spans = [spans_of(number)[0] for number in range(1, 151)]
+        body = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+        rest.post("/v1/traces", body, headers={"x-mlflow-experiment-id": "0"})
+    with Gateway(source.uri, read) as reading:
+        done = cli("copy-all", "--source", reading.uri, "--target", target.uri, "--json", "--objects", "traces")
+    assert json.loads(done.stdout)["objects"]["traces"] == {"created": 150}, done.stderr
+    assert sum(size > 20 for size in asked) <= 4, asked  # Twice for each of the two pages that are under way at once.
 
 
 @pytest.mark.parametrize("version", ["2.22.5", "3.4.0", CURRENT] if IS_FULL else [CURRENT])
@@ -120,3 +145,83 @@ def test_links_come_when_what_they_name_does(new_server: NewServer, cli: Cli) ->
         for one in (*told, *old["assessments"]):
             one.pop("last_update_time")  # A change of its metadata is one, to the server.
         assert sorted(told, key=str) == sorted(old["assessments"], key=str)
+
+
+ARCHIVE = """
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+store = SqlAlchemyStore({backend!r}, {artifacts!r})
+assert store.archive_traces(resolved_trace_archival_location={archive!r}, broader_retention="1m") == {count}
+"""
+"""What a server with an archive for traces does by itself from time to time."""
+ATTACHED = "5d1f0c1e-0000-4000-8000-00000000beef"
+
+
+def test_attachments_and_archived_spans(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
+    """Files of a trace come along; spans come from wherever the source has put them."""
+    source, target = new_server(), new_server()
+    own, archived = (f"tr-{number:032x}" for number in (1, 2))
+    query = {"request_id": own, "path": ATTACHED}
+    with Rest(source.uri) as rest:
+        address = f"mlflow-attachment://{ATTACHED}?content_type=text%2Fplain&trace_id={own}"
+        spans = [span(own, 0, "0"), span(archived, 0, "0"), span(archived, 1, "0")]
+        spans[0]["attributes"].append({"key": "mlflow.spanOutputs", "value": {"string_value": address}})
+        body = {"resourceSpans": [{"scopeSpans": [{"spans": spans[1:]}]}]}
+        rest.post("/v1/traces", body, headers={"x-mlflow-experiment-id": "0"})
+        archive = ARCHIVE.format(
+            backend=source.backend, artifacts=str(source.artifacts), archive=(tmp_path / "archive").as_uri(), count=1
+        )
+        subprocess.run([sys.executable, "-c", archive], check=True, capture_output=True, timeout=300)
+        body = {"resourceSpans": [{"scopeSpans": [{"spans": spans[:1]}]}]}
+        rest.post("/v1/traces", body, headers={"x-mlflow-experiment-id": "0"})
+        tags = {one: rest.get(f"{V3}traces/{one}")["trace"]["trace_info"]["tags"] for one in (own, archived)}
+        assert tags[archived]["mlflow.trace.spansLocation"] == "ARCHIVE_REPO"
+        rest.upload(tags[own]["mlflow.artifactLocation"], f"attachments/{ATTACHED}", b"what was attached")
+        before = [rest.get("/ajax-api/2.0/mlflow/get-trace-artifact", {"request_id": one}) for one in (own, archived)]
+        attached = rest.fetch("/ajax-api/2.0/mlflow/get-trace-artifact", query)
+    for status in ("created", "present"):
+        done = cli("copy-all", "--source", source.uri, "--target", target.uri, "--json")
+        assert json.loads(done.stdout)["objects"]["traces"] == {status: 2}, done.stdout
+    with Rest(target.uri) as rest:
+        after = [rest.get("/ajax-api/2.0/mlflow/get-trace-artifact", {"request_id": one}) for one in (own, archived)]
+        assert rest.fetch("/ajax-api/2.0/mlflow/get-trace-artifact", query) == attached == b"what was attached"
+    assert before == after
+
+
+@pytest.mark.parametrize("version", ["3.4.0"] if IS_FULL else [CURRENT])
+def test_traces_go_on_to_a_third_server(version: str, new_server: NewServer, cli: Cli) -> None:
+    """Also by way of an older one that takes no spans of others, no part of a trace and no issue."""
+    between: dict[str, Any] = {} if version == CURRENT else {"python": python_of(version)}
+    first, second, third = new_server(), new_server(**between), new_server()
+    names = {"trace": "traces", "trace_link": "links", "issue": "issues"}
+    stored, _ = trace_ids("traces")
+    with Rest(first.uri) as rest:
+        for kind, name in names.items():
+            sample(kind).seed(rest, name)
+    done = cli("copy-all", "--source", first.uri, "--target", second.uri, "--json")
+    told = json.loads(done.stdout)
+    assert {one["kind"] for one in told["losses"]} == (set() if version == CURRENT else {"issue", "assessment"})
+    assert "failed" not in told["objects"]["traces"]
+    with Rest(first.uri) as rest:
+        rest.post(f"{V3}traces/{stored}/assessments", {"assessment": assessment(stored, "a-7", True)})
+    cli("copy-all", "--source", first.uri, "--target", second.uri)
+    done = cli("copy-all", "--source", second.uri, "--target", third.uri, "--json")
+    assert done.returncode == 0, done.stdout
+    with Rest(first.uri) as old, Rest(third.uri) as new:
+        assert sample("trace_link").held(old, "links") == sample("trace_link").held(new, "links")
+        if version == CURRENT:
+            assert sample("issue").held(old, "issues") == sample("issue").held(new, "issues")
+        before, after = (sample("trace").held(rest, "traces") for rest in (old, new))
+    assert valid(before[stored]) == valid(after[stored])
+    assert plain(before[f"spans of {stored}"]) == plain(after[f"spans of {stored}"])
+
+
+def valid(info: dict[str, Any]) -> dict[str, bool]:
+    return {one["assessment_id"]: one["valid"] for one in info["assessments"]}
+
+
+def plain(spans: dict[str, Any]) -> list[dict[str, Any]]:
+    """Spans whatever the spaces in the JSON of their attributes."""
+    return [
+        {**one, "attributes": {key: value.replace(" ", "") for key, value in one["attributes"].items()}}
+        for one in spans["spans"]
+    ]

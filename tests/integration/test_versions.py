@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -12,15 +11,16 @@ from typing import Any
 
 import pytest
 
+from tests.campaign import IS_FULL
 from tests.comparison import Run, Workspace, differences, snapshot
 from tests.conftest import Cli, NewServer
 from tests.environments import python_of
 from tests.servers import MlflowServer
+from tests.verified import verified
 from tests.workspace import PLAIN, seed
 
 pytestmark = pytest.mark.timeout(3600)
 
-IS_FULL = os.environ.get("AMIGRATE_CAMPAIGN") == "full"
 VERSIONS = ("1.30.1", "2.0.1", "2.9.2", "2.22.5", "3.0.1", "3.4.0") if IS_FULL else ("1.30.1", "2.9.2")
 """In the small campaign: the oldest, and one in the middle."""
 CUT = " … [cut by amigrate]"
@@ -64,7 +64,11 @@ def test_into_an_old_server_and_out_of_it_again(
 ) -> None:
     version, server = old
     expected, losses = taken_by(version, source_snapshot)
+    planned = json.loads(cli("plan", source.uri, server.uri, "--deleted", "--json").stdout)
     told = copied(cli, source.uri, server.uri, tmp_path / "in")
+    foreseen, left = ({(one["kind"], one["key"]) for one in said["losses"]} for said in (planned, told))
+    assert foreseen <= left
+    assert {kind for kind, _ in left - foreseen} <= ({"dataset-input"} if version > "2.4" else set())
     held = snapshot(server.uri)
     assert differences(expected, shared_datasets(version, held)) == []
     assert {
@@ -78,6 +82,7 @@ def test_into_an_old_server_and_out_of_it_again(
     told = copied(cli, server.uri, target.uri, tmp_path / "out")
     assert told["losses"] == [], told
     assert differences(held, snapshot(target.uri)) == []
+    assert verified(cli, server.uri, target.uri, "--deleted").found == []
 
 
 # What a version takes -------------------------------------------------------------------------------------------------

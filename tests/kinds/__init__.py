@@ -6,9 +6,12 @@ comparison notices the change. A kind without a sample fails `tests/test_archite
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+from amigrate.kinds import REGISTRY
+from amigrate.kinds.selection import OPT_IN
 from tests.rest import Rest
 
 
@@ -30,10 +33,39 @@ class Sample(Protocol):
         """
         ...
 
+    def roots(self, rest: Rest, name: str) -> set[str]:
+        """Ids at the source of what belongs to nothing else, where that is neither the experiment nor its name."""
+        ...
+
+    def prepare(self, rest: Rest, name: str) -> None:
+        """What an operator has to do at the target, because no server tells it."""
+        ...
+
+    server: str
+    """What kind of server can hold it, where not every one with a database can."""
+
 
 def sample(kind: str) -> Sample:
     """The sample of a kind."""
     return cast(Sample, import_module(f"tests.kinds.{kind}"))
+
+
+def plain_kinds() -> list[str]:
+    """The kinds that a server with a database can hold, whatever else it runs with."""
+    return [kind for kind in REGISTRY if not hasattr(sample(kind), "server")]
+
+
+def objects() -> str:
+    """All of them, as `--objects` asks for them."""
+    asked = {REGISTRY[kind].group or REGISTRY[kind].label for kind in plain_kinds()}
+    return ",".join(["all", *(name for name in OPT_IN if name in asked)])
+
+
+def prepare(rest: Rest, names: Iterable[tuple[str, str]]) -> None:
+    """Do at a target what an operator has to do there for samples of these kinds and names."""
+    for kind, name in names:
+        if hasattr(sample(kind), "prepare"):
+            sample(kind).prepare(rest, name)
 
 
 def new_experiment(rest: Rest, name: str) -> str:

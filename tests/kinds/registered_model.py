@@ -62,7 +62,7 @@ def held(rest: Rest, name: str) -> Any:
                 int(one["version"]),
                 one["current_stage"],
                 one.get("description"),
-                [tag for tag in one["tags"] if not tag["key"].startswith("amigrate.")],
+                [tag for tag in one.get("tags", []) if not tag["key"].startswith("amigrate.")],
                 bool(one.get("run_id")),
             )
             for one in listed

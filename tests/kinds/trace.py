@@ -4,6 +4,7 @@ and a trace whose spans lie in a file."""
 from __future__ import annotations
 
 import json
+import zlib
 from base64 import b64encode
 from typing import Any
 
@@ -36,6 +37,16 @@ def seed(rest: Rest, name: str) -> None:
     started = rest.post(f"{V3}traces", {"trace": {"trace_info": info(filed, home, run_id)}})["trace"]["trace_info"]
     kept = {"spans": [{"name": "old", "span_id": "x", "attributes": {"mlflow.experimentId": json.dumps(home)}}]}
     rest.upload(started["tags"]["mlflow.artifactLocation"], "traces.json", json.dumps(kept).encode())
+
+
+def new_trace(rest: Rest, home: str, number: int, run_id: str = "") -> str:
+    """A trace of one span, made by a run or by none; returns its id."""
+    own = f"tr-{zlib.crc32(f'{rest.uri} {home}'.encode()):024x}{number:08x}"
+    told = info(own, home, run_id) | {"assessments": [], **({} if run_id else {"trace_metadata": {}})}
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [span(own, 0, home)]}]}]}
+    rest.post("/v1/traces", body, headers={"x-mlflow-experiment-id": home})
+    rest.post(f"{V3}traces", {"trace": {"trace_info": told}})
+    return own
 
 
 def span(trace_id: str, number: int, home: str) -> dict[str, Any]:
@@ -99,7 +110,7 @@ def assessment(trace_id: str, own: str, value: Any, **more: Any) -> dict[str, An
 
 def suffixed(own: str, trace_id: str) -> str:
     """Assessment ids are one namespace for the whole server."""
-    return f"{own}-{trace_id[:2]}-{trace_id[-8:]}"
+    return f"{own}-{trace_id[:2]}-{trace_id.replace(' ', '')[-16:]}"
 
 
 def mutate(rest: Rest, name: str) -> None:

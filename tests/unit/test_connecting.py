@@ -131,8 +131,19 @@ def test_patience_as_mlflows_variables_set_it() -> None:
         (400, "<html><title>400 No required SSL certificate was sent</title></html>", AuthError, "--client-cert"),
         (500, '{"error_code": "FEATURE_DISABLED", "message": "Workspaces are off"}', NoServer, "--workspace"),
         (504, "<html><title>504 Gateway Time-out</title><p>x</html>", Transient, "504 Gateway Time-out"),
-        (503, "disabled", Unsupported, "switched off"),
+        (503, "Endpoint: /api/3.0/x disabled because the server is running without x", Unsupported, "switched off"),
+        (503, '{"detail": "Artifact serving is disabled. Run `mlflow server` with ..."}', Unsupported, "switched off"),
+        (503, "upstream connect error or disconnect/reset before headers", Transient, "upstream"),
+        (503, "no healthy upstream", Transient, "upstream"),
+        (
+            404,
+            '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Workspace \'team\' not found"}',
+            NoServer,
+            "'team'",
+        ),
         (302, "", NoServer, "check host"),
+        (400, "<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>", NoServer, "https://"),
+        (401, '{"error": "invalid_token", "error_description": "it expired"}', AuthError, "it expired"),
     ],
 )
 def test_what_refusals_mean(status: int, text: str, error: type[AmigrateError], words: str) -> None:

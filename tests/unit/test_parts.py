@@ -26,6 +26,7 @@ from amigrate.engine.gather import Gather
 from amigrate.engine.guard import AdaptiveGuard
 from amigrate.engine.limiter import Limiter
 from amigrate.engine.stats import Requests, Stats
+from amigrate.kinds.trace_document import linked_prompts
 from amigrate.report.progress import time_left
 
 RUN = Record(Ref("run", "r", Ref("experiment", "1")), {})
@@ -241,3 +242,13 @@ def test_a_foreign_document_with_bare_nan_reads_alike_however_it_is_cut(
     quoted = document.Quoted(io.BytesIO(text.encode()))
     read = b"".join(iter(lambda: quoted.read(10), b""))
     assert json.loads(read) == {"numbers": ["NaN", "Infinity", "-Infinity", 1.5, -2e-30], "words": words}
+
+
+def test_of_a_list_of_prompts_that_was_cut_the_whole_ones_count() -> None:
+    listed = json.dumps([{"name": f"prompt {number}", "version": str(number)} for number in range(200)])
+    record = Record(Ref("trace", "t"), {"info": {"tags": {"mlflow.linkedPrompts": listed[:4096]}}})
+    found = linked_prompts(record)
+    assert found[0] == {"name": "prompt 0", "version": "0"}
+    assert 80 < len(found) < 200
+    record.doc["info"]["tags"]["mlflow.linkedPrompts"] = "no list"
+    assert linked_prompts(record) == []

@@ -109,7 +109,7 @@ def test_without_mlflow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
     async def start() -> None:
-        async with served(store(str(tmp_path)), writable=True):
+        async with served(store(str(tmp_path)), writable=True, workspaces=False):
             raise AssertionError("it cannot have started")
 
     with pytest.raises(UsageError, match=r"pip install 'amigrate\[local\]'"):
