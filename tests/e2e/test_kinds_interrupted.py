@@ -147,7 +147,8 @@ def test_archives_that_overlap_and_a_copy(
     """Some of the experiments, then all, then a copy: every object once."""
     target, some, everything = new_target(), tmp_path / "some", tmp_path / "all"
     kinds = ("--objects", objects(), "--json")
-    half = ",".join(name for _, name in names(campaign)[::2])
+    # A scorer behind the gateway is refused until its endpoint is there, which no choice of experiments takes along.
+    half = ",".join(name for kind, name in names(campaign)[::2] if "gateway" not in name_of(kind))
     made = ("--tracking-uri", source.uri, "--output-dir")
     assert created(cli("export-experiments", "--experiments", half, *made, some, *kinds))["runs"]
     assert created(cli("export-all", *made, everything, *kinds))["runs"]
