@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from benchmarks import concurrency as concurrency_benchmark
 from benchmarks import counting as counting_benchmark
 from benchmarks import journal as journal_benchmark
 from benchmarks import own as own_benchmark
+from benchmarks import results
 from benchmarks import suite as suite_benchmark
 from benchmarks.arena import ARENAS
 from benchmarks.workloads import ALL, TINY
@@ -24,6 +24,28 @@ def _root() -> None:
 
 
 Quick = Annotated[bool, typer.Option("--quick", help="Tiny: shows that it runs, measures nothing.")]
+Write = Annotated[bool, typer.Option("--write", help="Also into README.md beside this.")]
+
+SUITE = (
+    "--workload typical --server sqlite-1 --share 0.2",
+    "--workload typical --server sqlite-1-far --share 0.2",
+    "--workload typical --server postgres-4 --share 0.2",
+    "--workload typical --server sqlite-1 --part 0.1",
+    "--workload wide --server sqlite-1 --share 0.02",
+    "--workload wide --server sqlite-1-far --share 0.01",
+    "--workload wide --server postgres-4",
+    "--workload wide --server sqlite-1 --part 0.1",
+    "--workload deep --server sqlite-1",
+    "--workload deep --server postgres-4",
+    "--workload deep --server sqlite-1 --part 0.1",
+    "--workload files --server sqlite-1",
+    "--workload files --server postgres-4",
+    "--workload genai --server sqlite-1",
+    "--workload genai --server postgres-4",
+    "--workload registry --server sqlite-1",
+    "--workload registry --server postgres-4",
+)
+"""The rows of the page. The peer gets what it can move in ten minutes, and at least 200 runs."""
 
 
 @app.command()
@@ -34,44 +56,55 @@ def suite(
     share: Annotated[float, typer.Option(help="The part of the workload that the peer gets, from 0 to 1.")] = 0.0,
     part: Annotated[float, typer.Option(help="The part of the workload that is measured at all.")] = 1.0,
     quick: Quick = False,
+    write: Write = False,
 ) -> None:
     """One workload on one kind of server: amigrate against the limit and the peer."""
     work = TINY if quick else ALL[workload]
     work = work if part == 1 else work.part(part)
     plan = suite_benchmark.Plan(work, ARENAS[server], 1 if quick else repeat, share)
-    typer.echo(suite_benchmark.table(suite_benchmark.measure(plan)))
+    options = {"workload": workload, "server": server, "share": share, "part": part}
+    asked = " ".join(f"--{name} {value}" for name, value in options.items() if value not in (0.0, 1.0))
+    _show("suite", f"suite {asked}", suite_benchmark.table(suite_benchmark.measure(plan)), quick, write)
 
 
 @app.command()
-def counting(quick: Quick = False) -> None:
+def counting(quick: Quick = False, write: Write = False) -> None:
     """The requests that each command sends, by what they are for."""
-    typer.echo(counting_benchmark.measure(quick))
+    _show("counting", "counting", counting_benchmark.measure(quick), quick, write)
 
 
 @app.command()
-def journal(quick: Quick = False) -> None:
+def journal(quick: Quick = False, write: Write = False) -> None:
     """The share of a command's time that its journal takes."""
-    typer.echo(journal_benchmark.measure(quick))
+    _show("journal", "journal", journal_benchmark.measure(quick), quick, write)
 
 
 @app.command()
-def own(quick: Quick = False) -> None:
+def own(quick: Quick = False, write: Write = False) -> None:
     """The processor time that amigrate itself takes."""
-    typer.echo(own_benchmark.measure(quick))
+    _show("own", "own", own_benchmark.measure(quick), quick, write)
 
 
 @app.command()
-def concurrency(
-    quick: Quick = False,
-    write: Annotated[
-        Path | None, typer.Option(help="Where the table goes; README.md beside this for a full run.")
-    ] = None,
-) -> None:
+def concurrency(quick: Quick = False, write: Write = False) -> None:
     """The concurrency that is found while running, against the best fixed one."""
-    table = concurrency_benchmark.measure(quick)
+    _show("concurrency", "concurrency", concurrency_benchmark.measure(quick), quick, write)
+
+
+@app.command("all")
+def everything() -> None:
+    """All of README.md beside this, from new runs: takes hours on a machine that does nothing else."""
+    for command in ("concurrency", "counting", "journal", "own", *(f"suite {options}" for options in SUITE)):
+        typer.echo(command)
+        app([*command.split(), "--write"], standalone_mode=False)
+
+
+def _show(section: str, command: str, table: str, quick: bool, write: bool) -> None:
+    if quick and write:
+        raise typer.BadParameter("--quick measures nothing; leave it out to write README.md")
     typer.echo(table)
-    if write is not None:
-        write.write_text(table, "utf-8")
+    if write:
+        results.keep(section, command, table)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,10 @@ drift of the machine hits all of them alike. The adaptive guard starts cold each
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
@@ -81,7 +78,7 @@ def measure(quick: bool) -> str:
     for name, server in _servers(quick):
         with server() as uri:
             rows += [asyncio.run(_row(name, title, uri, settings, seconds)) for title in LOADS]
-    return _rendered(rows, settings, seconds)
+    return _rendered(rows, settings)
 
 
 def _servers(quick: bool) -> Iterator[tuple[str, Callable[[], AbstractContextManager[str]]]]:
@@ -115,23 +112,8 @@ async def _row(server: str, title: str, uri: str, settings: Sequence[Setting], s
     return Row(server, title, tallies)
 
 
-def _rendered(rows: Sequence[Row], settings: Sequence[Setting], seconds: float) -> str:
+def _rendered(rows: Sequence[Row], settings: Sequence[Setting]) -> str:
     heads = ["server", "load, per second", *(setting.title for setting in settings)]
     heads += [f"{setting.title} / best fixed" for setting in settings if not setting.fixed] + ["failed"]
     lines = [heads, ["---"] * len(heads), *(row.cells() for row in rows)]
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return f"""# Benchmarks
-
-Adaptive concurrency against fixed ones: each cell is one load for {ROUNDS} times {seconds:g} s, all in one run,
-each adaptive guard started cold. `defaults` is amigrate as it comes (`--concurrency {Limits().concurrency}` is its
-ceiling); `failed` counts what the adaptive settings gave up.
-
-{table}
-
-Machine: {os.cpu_count()} cores, {_memory()} GiB, Python {platform.python_version()}, MLflow {version("mlflow")}; the
-servers run on the same machine. Reproduce with `python -m benchmarks concurrency --write benchmarks/README.md`.
-"""
-
-
-def _memory() -> int:
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"

@@ -56,12 +56,6 @@ class Workload:
             return replace(self, name=f"{share:.0%} of {self.name}", experiments=round(self.experiments * share))
         return replace(self, name=f"{share:.0%} of {self.name}", runs=max(2, round(self.runs * share)))
 
-    def times(self, factor: int) -> Workload:
-        """The same with so many times the experiments, and models."""
-        return replace(
-            self, name=f"{factor} x {self.name}", experiments=self.experiments * factor, models=self.models * factor
-        )
-
     def numbered(self) -> Iterator[tuple[int, int, str]]:
         """Every run: the number of its experiment from 1, its own from 0, and its id."""
         for experiment in range(1, self.experiments + 1):
