@@ -15,22 +15,35 @@ from typing import Any
 import pytest
 
 from tests import secrets
-from tests.campaign import size
+from tests.campaign import IS_FULL, size
 from tests.comparison import Workspace, snapshot
 from tests.servers import MlflowServer, PostgresServer, clean_environment
 from tests.workspace import ScaleName, Seeded, seed
 
 ROOT = Path(__file__).parents[1]
-MARKER = "debian: needs a Debian package (PostgreSQL, nginx)"
+MARKERS = (
+    "debian: needs a Debian package (PostgreSQL, nginx)",
+    "campaign: long, and only in the full campaign (AMIGRATE_CAMPAIGN=full)",
+)
 
 NewServer = Callable[..., MlflowServer]
 """Makes a running, empty server; takes the keyword arguments of `MlflowServer`."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known where no pyproject does."""
-    if not any(line.startswith("debian") for line in config.getini("markers")):
-        config.addinivalue_line("markers", MARKER)
+    """Make the markers known where no pyproject does."""
+    known = {line.partition(":")[0] for line in config.getini("markers")}
+    for marker in MARKERS:
+        if marker.partition(":")[0] not in known:
+            config.addinivalue_line("markers", marker)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The small campaign does without the long tests."""
+    long = [] if IS_FULL else [item for item in items if item.get_closest_marker("campaign")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("campaign")]
 
 
 @dataclass(frozen=True, slots=True)

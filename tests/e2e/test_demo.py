@@ -87,8 +87,11 @@ def test_demo(cli: Cli, temporary: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "number"),
-    [("starting two", signal.SIGINT), ("importing", signal.SIGINT), ("filling", signal.SIGKILL)],
-    ids=["interrupted while servers start", "interrupted while runs are imported", "killed"],
+    [
+        pytest.param("starting two", signal.SIGINT, marks=pytest.mark.campaign, id="interrupted while servers start"),
+        pytest.param("importing", signal.SIGINT, id="interrupted while runs are imported"),
+        pytest.param("filling", signal.SIGKILL, marks=pytest.mark.campaign, id="killed"),
+    ],
 )
 def test_no_server_stays_behind(cli: Cli, temporary: Path, words: str, number: signal.Signals) -> None:
     process = cli.popen("demo", TMPDIR=str(temporary))

@@ -35,6 +35,7 @@ def test_a_copy_between_two_bad_networks(
     assert differences(source_snapshot, snapshot(target.uri)) == []
 
 
+@pytest.mark.campaign
 def test_an_archive_over_a_bad_network(
     source_server: SourceServer, source_snapshot: Workspace, new_server: NewServer, cli: Cli, tmp_path: Path
 ) -> None:

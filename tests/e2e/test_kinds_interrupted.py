@@ -121,6 +121,7 @@ def test_both_servers_restart_in_the_middle(
     same(source, target, campaign)
 
 
+@pytest.mark.campaign
 def test_every_kind_between_two_bad_networks(
     source: MlflowServer, new_target: NewTarget, cli: Cli, campaign: ScaleName
 ) -> None:
@@ -141,6 +142,7 @@ def created(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     return {kind: counts["created"] for kind, counts in told.items() if counts.get("created")}
 
 
+@pytest.mark.campaign
 def test_archives_that_overlap_and_a_copy(
     source: MlflowServer, new_target: NewTarget, cli: Cli, campaign: ScaleName, tmp_path: Path
 ) -> None:
@@ -162,6 +164,7 @@ def test_archives_that_overlap_and_a_copy(
     same(source, target, campaign)
 
 
+@pytest.mark.campaign
 def test_a_new_server_at_an_old_address(
     source: MlflowServer, new_target: NewTarget, cli: Cli, campaign: ScaleName
 ) -> None:

@@ -31,7 +31,7 @@ SHARE = {"small": 0.08, "full": 0.05}
 listings alone are more than the 5 % that hold from a thousand on."""
 KINDS = [kind for kind in plain_kinds() if not REGISTRY[kind].opt_in]
 TAGS = [{"key": "number", "value": "13"}]
-both_ways = pytest.mark.parametrize("way", ["copy", "archive"])
+both_ways = pytest.mark.parametrize("way", ["copy", pytest.param("archive", marks=pytest.mark.campaign)])
 MIXED = [("copy", True), ("copy", False), ("archive", True), ("archive", False)]
 
 
@@ -201,7 +201,7 @@ class Busy:
                 sample(kind).mutate(rest, name_of(kind))
 
 
-@both_ways
+@pytest.mark.parametrize("way", [pytest.param("copy", marks=pytest.mark.campaign), "archive"])
 def test_whatever_changes_arrives(nightly: Nightly) -> None:
     busy = Busy(nightly.rest)
     nightly.sync()
@@ -216,7 +216,7 @@ def test_whatever_changes_arrives(nightly: Nightly) -> None:
     assert nightly.different() == []
 
 
-@pytest.mark.parametrize("way", ["copy", "archive"] if IS_FULL else ["archive"])
+@pytest.mark.parametrize("way", ["copy", "archive"] if IS_FULL else ["copy"])
 def test_what_is_added_to_ended_runs_comes_with_recheck(nightly: Nightly) -> None:
     """A point that is older than the latest one, a file, other bytes. A running run is always looked into."""
     busy = Busy(nightly.rest)
@@ -262,7 +262,7 @@ def held(rest: Rest) -> set[str]:
     }
 
 
-@pytest.mark.parametrize(("way", "deleted"), MIXED if IS_FULL else MIXED[1:3])
+@pytest.mark.parametrize(("way", "deleted"), MIXED if IS_FULL else MIXED[1:2])
 def test_what_is_deleted_stays_until_that_is_asked_for(nightly: Nightly, deleted: bool) -> None:
     """Runs, an experiment, a model, a version, a prompt, a logged model, a trace: named each night, and then gone."""
     nightly.deleted = deleted

@@ -106,6 +106,7 @@ def found(source: MlflowServer, target: MlflowServer, login: Basic) -> list[Any]
     return [one for one in asyncio.run(compared(source, target, login)) if one.ref.kind in KINDS]
 
 
+@pytest.mark.campaign
 def test_what_was_there_stays_and_lost_answers_do_no_harm(
     source: MlflowServer, target: MlflowServer, discreet: Cli, passwords: Path
 ) -> None:

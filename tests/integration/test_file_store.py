@@ -89,6 +89,7 @@ def test_a_param_of_several_lines_may_come_twice(new_server: NewServer, cli: Cli
     assert differences(snapshot(source.uri), snapshot(target.uri)) == []
 
 
+@pytest.mark.campaign
 def test_killed_and_resumed(source: MlflowServer, expected: Workspace, target: MlflowServer, cli: Cli) -> None:
     """A run that was begun is read back first. Without any journal, too."""
     args = ("copy-all", "--source", source.uri, "--target", target.uri, "--deleted")

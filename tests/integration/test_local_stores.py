@@ -168,6 +168,7 @@ def test_artifacts_on_plain_paths(new_server: NewServer, cli: Cli, tmp_path: Pat
     assert all((written / name).read_text() == (folder / name).read_text() for name in names)
 
 
+@pytest.mark.campaign
 def test_an_older_schema_is_upgraded_only_when_asked_for(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     server = new_server(backend=f"sqlite:///{database}", python=python_of("2.9.2"))
@@ -185,6 +186,7 @@ def test_an_older_schema_is_upgraded_only_when_asked_for(new_server: NewServer, 
     assert digest(database) != before
 
 
+@pytest.mark.campaign
 def test_a_database_without_experiment_0_is_not_given_one(made: Made, cli: Cli, tmp_path: Path) -> None:
     """`mlflow gc` removes it for good, and `mlflow server` makes it anew wherever it is missing."""
     database = tmp_path / "with spaces & 100%" / "mlflow.db"
@@ -235,6 +237,7 @@ def test_what_is_no_store_is_said_in_one_line(cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.campaign
 def test_a_target_is_made_whole_or_not_at_all(made: Made, cli: Cli, tmp_path: Path) -> None:
     """A source that is refused, or a kill while the schema is made, leaves nothing that would be refused later."""
     target = f"sqlite:///{tmp_path}/new/target.db"

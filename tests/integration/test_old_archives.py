@@ -359,6 +359,7 @@ def stored(step: int) -> tuple[float, int, int]:
     return (1.7976931348623157e308 if value == math.inf else float(value)), START + step, step
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("era", [GENERATIONS[-1]], ids=lambda era: era.name)
 def test_long_documents_need_little_memory(era: Generation, target: MlflowServer, cli: Cli, tmp_path: Path) -> None:
     """On one line and on many; every point is exact."""

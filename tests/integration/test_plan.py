@@ -129,6 +129,7 @@ def test_a_plan_tells_what_the_move_does_and_writes_nothing(ends: Ends, cli: Cli
     assert not {"created", "failed"} & {status for counts in again["objects"].values() for status in counts}
 
 
+@pytest.mark.campaign
 def test_every_move_can_be_tried(ends: Ends, cli: Cli, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     export = ("export-all", "--tracking-uri", ends.reading.uri, "--output-dir", archive, "--deleted")

@@ -167,6 +167,7 @@ def killed_later_and_later(cli: Cli, *args: str | Path) -> int:
     raise AssertionError("it never ends")
 
 
+@pytest.mark.campaign
 def test_kills_at_any_moment(source: MlflowServer, new_server: NewServer, runner: Cli, tmp_path: Path) -> None:
     copied, imported, archive = new_server(args=WITH), new_server(args=WITH), tmp_path / "archive"
     every = ("--workspaces", "all")
@@ -273,6 +274,7 @@ def test_a_trace_that_another_workspace_has_takes_no_others_along(
             assert len(kept["spans"]) == 1
 
 
+@pytest.mark.campaign
 def test_databases_with_workspaces_as_local_stores(
     source: MlflowServer, new_server: NewServer, runner: Cli, tmp_path: Path
 ) -> None:
