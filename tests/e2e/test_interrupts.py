@@ -114,7 +114,7 @@ def test_signals_end_in_seconds_and_the_named_command_continues(
 def test_a_second_process_on_one_journal_stops(source_server: SourceServer, cli: Cli, tmp_path: Path) -> None:
     args = ("export-all", "--tracking-uri", source_server.uri, "--output-dir", tmp_path / "all")
     first = cli.popen(*args)
-    while not [*(tmp_path / "all" / ".amigrate").glob("*")]:
+    while not [*tmp_path.rglob("journal.db")]:  # Made once the lock is held.
         assert first.poll() is None
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)
