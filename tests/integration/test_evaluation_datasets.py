@@ -86,6 +86,22 @@ def test_many_records_in_few_requests(source: MlflowServer, new_server: NewServe
     same(source, target, LARGE, TWINS)
 
 
+def test_records_deleted_at_the_source_leave_a_repeated_export(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
+    """The folder then holds what the source does, its checksums included, and that is what a new server gets."""
+    source, target, folder = new_server(), new_server(), tmp_path / "archive"
+    export = ("export-all", "--tracking-uri", source.uri, "--output-dir", folder, "--json")
+    with Rest(source.uri) as rest:
+        own = new_dataset(rest, "shrinks", [new_experiment(rest, "home")], {}, [{"inputs": {"n": n}} for n in range(5)])
+        told(cli(*export))
+        ids = [one["dataset_record_id"] for one in json.loads(rest.get(f"{V3}datasets/{own}/records")["records"])]
+        rest.delete(f"{V3}datasets/{own}/records", {"dataset_record_ids": ids[1:3]})
+        assert len(records_of(rest, own)) == 3
+    told(cli(*export))
+    told(cli("verify", folder, "--json"))
+    told(cli("import-all", "--tracking-uri", target.uri, "--input-dir", folder, "--json"))
+    same(source, target, "shrinks")
+
+
 def test_what_is_damaged_is_named(archive: Path, new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
     """A line that is no record, one that comes twice, a file that is gone: the others arrive."""
     damaged, target = tmp_path / "archive", new_server()
