@@ -90,7 +90,7 @@ def test_an_interrupted_export_leaves_no_half_file(source_server: SourceServer, 
     whole_documents(tmp_path / "all")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.campaign), signal.SIGTERM])
 def test_signals_end_in_seconds_and_the_named_command_continues(
     number: signal.Signals,
     source_server: SourceServer,

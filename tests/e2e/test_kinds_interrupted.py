@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign import IS_FULL
 from tests.comparison import differences, snapshot
 from tests.conftest import Cli, NewServer
 from tests.contract.test_kinds import name_of
@@ -101,7 +100,8 @@ def test_kills_while_every_kind_moves(
     same(source, imported, campaign)
 
 
-@pytest.mark.parametrize("moment", MOMENTS if IS_FULL else MOMENTS[1:2])
+@pytest.mark.campaign
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_both_servers_restart_in_the_middle(
     moment: float, source: MlflowServer, new_target: NewTarget, cli: Cli, campaign: ScaleName
 ) -> None:

@@ -142,6 +142,7 @@ def test_out_of_a_file_store(new_server: NewServer, cli: Cli, tmp_path: Path) ->
     assert differences(held, snapshot(source.uri)) == []
 
 
+@pytest.mark.campaign
 def test_a_long_series_comes_in_one_answer(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
     """A file store does not page: what is too large to be parsed at once is parsed from the disk."""
     source, number = new_server(backend=str(tmp_path / "mlruns"), env=ALLOW), 140_000

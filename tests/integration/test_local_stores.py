@@ -258,6 +258,7 @@ def test_a_target_is_made_whole_or_not_at_all(made: Made, cli: Cli, tmp_path: Pa
     assert [one.name for one in (tmp_path / "new").glob("*.part*")] == []
 
 
+@pytest.mark.campaign
 def test_a_killed_move_leaves_no_server(made: Made, cli: Cli, tmp_path: Path) -> None:
     process = cli.popen("copy-all", "--source", made.uri, "--target", tmp_path / "mlruns")
     temporary = tmp_path / "temporary"
