@@ -86,6 +86,7 @@ def test_many_records_in_few_requests(source: MlflowServer, new_server: NewServe
     same(source, target, LARGE, TWINS)
 
 
+@pytest.mark.campaign
 def test_records_deleted_at_the_source_leave_a_repeated_export(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
     """The folder then holds what the source does, its checksums included, and that is what a new server gets."""
     source, target, folder = new_server(), new_server(), tmp_path / "archive"

@@ -130,6 +130,7 @@ def test_a_database_into_a_folder_and_that_into_a_database(
     assert again["report"] == first["report"]
 
 
+@pytest.mark.campaign
 def test_artifacts_on_plain_paths(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
     """Read and written on the disk, whatever their names; links are named and not followed."""
     old, new = tmp_path / "old", tmp_path / "new"
