@@ -19,6 +19,7 @@ def told(cli: Cli, code: int, *args: str | Path) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.campaign
 def test_lost_answers_make_nothing_twice(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
     source, target = new_server(), new_server()
     with Rest(source.uri) as old, Rest(target.uri) as new:
