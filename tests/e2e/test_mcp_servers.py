@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import Cli, NewServer
 from tests.fakes.fault_proxy import FaultProxy
 from tests.kinds import mcp_server_version
