@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -48,7 +49,7 @@ def free_port() -> int:
         return port
 
 
-class Daemon:
+class Daemon(ABC):
     """A subprocess with its own process group and a log file: started when ready, always stopped as a group."""
 
     deadline = 120.0
@@ -83,8 +84,9 @@ class Daemon:
             self.stop()
             raise
 
+    @abstractmethod
     def _begin(self) -> None:
-        raise NotImplementedError
+        """Start the process and wait until it is ready."""
 
     def stop(self) -> None:
         """Kill the whole group and wait for it. The data stays, so `start` may follow."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from amigrate.engine.closure import MEMBERS
 from amigrate.kinds import REGISTRY
+from amigrate.kinds.base import Kind
 
 ROOT = Path(__file__).parents[1] / "amigrate"
 
@@ -92,6 +94,41 @@ def test_every_kind_has_a_sample(kind: str) -> None:
     assert path.is_file(), f"the kind '{kind}' has no sample: write {path.name} beside the others in tests/kinds"
     made = {node.name for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)}
     assert {"seed", "mutate"} <= made
+
+
+def has(kind: Kind, hook: str) -> bool:
+    """Whether a kind brings a hook of its own."""
+    return getattr(type(kind), hook) is not getattr(Kind, hook)
+
+
+CALLED: Mapping[str, Callable[[Kind], bool]] = {
+    "scan": lambda kind: kind.listed,
+    "locate": lambda kind: kind.name in MEMBERS,
+    "joined": lambda kind: has(kind, "part"),
+    "open": lambda kind: has(kind, "files"),
+    "begin": lambda kind: kind.listed and not kind.batched,
+    "begin_batch": lambda kind: kind.batched,
+    "put_file": lambda kind: has(kind, "files"),
+}
+"""The hooks that have no default, and of which kinds they are asked."""
+
+
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+def test_a_kind_has_every_hook_that_it_announces(kind: str) -> None:
+    assert [hook for hook, called in CALLED.items() if called(REGISTRY[kind]) and not has(REGISTRY[kind], hook)] == []
+
+
+def test_every_hook_without_a_default_is_looked_for() -> None:
+    base = ast.parse((ROOT / "kinds" / "base.py").read_text("utf-8"))
+    raised = {
+        node.args[0].value
+        for node in ast.walk(base)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "_without"
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert raised == set(CALLED)
 
 
 def test_only_the_codec_speaks_json() -> None:

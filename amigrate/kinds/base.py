@@ -196,6 +196,10 @@ class Kind:
     overlooks: str = ""
     """Which experiments it is not looked for in, and why, unless it is asked for by name; empty where it always is."""
 
+    def _without(self, hook: str) -> TypeError:
+        """For what is asked only of kinds that announce it, which all have it: see `tests/test_architecture.py`."""
+        return TypeError(f"the kind '{self.name}' has no {hook}")
+
     # ---- pure -------------------------------------------------------------------------------------------------
 
     def digest(self, record: Record) -> str:
@@ -247,7 +251,7 @@ class Kind:
 
     def joined(self, parts: Sequence[Record]) -> Record:
         """See `core.ports.Shape`."""
-        raise NotImplementedError(self.name)
+        raise self._without("joined")
 
     def match(self, record: Record) -> str:
         """What is the same object on the other side of a comparison; its id, where the kind keeps ids."""
@@ -272,11 +276,11 @@ class Kind:
     # ---- read -------------------------------------------------------------------------------------------------
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
-        raise NotImplementedError(self.name)
+        raise self._without("scan")
 
     async def locate(self, api: Api, ids: Sequence[str]) -> list[Record]:
         """For a kind that others need: see `core.ports.Source.locate`."""
-        raise NotImplementedError(self.name)
+        raise self._without("locate")
 
     async def count(self, api: Api, parents: Sequence[Record]) -> int | None:
         """See `core.ports.Source.count`."""
@@ -304,7 +308,7 @@ class Kind:
             yield page
 
     def open(self, api: Api, record: Record, file: Record) -> Body:
-        raise NotImplementedError(self.name)
+        raise self._without("open")
 
     # ---- write ------------------------------------------------------------------------------------------------
 
@@ -332,13 +336,13 @@ class Kind:
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
         """Make the object; returns its new id and whatever the kind wants to be given back with its parts."""
-        raise NotImplementedError(self.name)
+        raise self._without("begin")
 
     async def begin_batch(
         self, target: Target, records: Sequence[Record], ids: Ids
     ) -> dict[str, tuple[str, Any] | AmigrateError]:
         """For a batched kind: as `begin`, for many."""
-        raise NotImplementedError(self.name)
+        raise self._without("begin_batch")
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """Go on with an object that exists (`made`: by an earlier session of ours); as `begin` without the id."""
@@ -355,7 +359,7 @@ class Kind:
         return {}
 
     async def put_file(self, target: Target, record: Record, file: Record, body: Body, ids: Ids, state: Any) -> int:
-        raise NotImplementedError(self.name)
+        raise self._without("put_file")
 
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
         return []
@@ -371,12 +375,12 @@ class Kind:
         return True
 
 
-def home_of(record: Record, ids: Ids) -> str:
-    """The target's id of the experiment that an object belongs to. Raises `Unresolved`."""
+def home_of(record: Record, ids: Ids, kind: str = "experiment") -> str:
+    """The target's id of what an object belongs to. Raises `Unresolved`."""
     parent = record.ref.parent
-    new_id = ids.new_id("experiment", parent.id) if parent else None
+    new_id = ids.new_id(kind, parent.id) if parent else None
     if new_id is None:
-        raise Unresolved(f"its experiment {parent.id if parent else '?'} is not at the target")
+        raise Unresolved(f"its {kind.replace('_', ' ')} {parent.id if parent else '?'} is not at the target")
     return new_id
 
 

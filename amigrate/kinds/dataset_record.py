@@ -28,17 +28,17 @@ from amigrate.core.errors import (
     Rejected,
     TooLarge,
     Transient,
-    Unresolved,
     Unsupported,
 )
 from amigrate.core.model import Doc, Foreseen, Found, Outcome, Record, Ref
 from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import mapping
-from amigrate.kinds.base import Kind, Target
+from amigrate.kinds.base import Kind, Target, home_of
 from amigrate.kinds.dataset_scan import DATASETS, dataset_pages
 from amigrate.kinds.limits import lost
 from amigrate.kinds.listing import pages
 
+DATASET = "evaluation_dataset"
 FIRST_PAGE, LARGEST_PAGE = 200, 2000
 CALL_BYTES = 4 * 1024 * 1024
 """Records of one writing call."""
@@ -54,8 +54,8 @@ class DatasetRecord(Kind):
     name = "dataset_record"
     group = "evaluation-datasets"
     label = "dataset-records"
-    parent = "evaluation_dataset"
-    needs = ("evaluation_dataset",)
+    parent = DATASET
+    needs = (DATASET,)
     batched = True
     inside = "records"
     lines = "records.jsonl"
@@ -92,7 +92,7 @@ class DatasetRecord(Kind):
     async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
         """By inputs, from one listing of those datasets that were there before us."""
         found = {}
-        homes = {record.ref.key: _dataset(record, ids) for record in records}
+        homes = {record.ref.key: home_of(record, ids, DATASET) for record in records}
         for home in sorted({*homes.values()} - target.fresh):
             async with target.alone(home):
                 await _load(target, home)
@@ -107,7 +107,7 @@ class DatasetRecord(Kind):
     ) -> dict[str, tuple[str, Any] | AmigrateError]:
         by_home: dict[str, list[Record]] = {}
         for record in records:
-            by_home.setdefault(_dataset(record, ids), []).append(record)
+            by_home.setdefault(home_of(record, ids, DATASET), []).append(record)
         refused: dict[str, AmigrateError] = {}
         for home, some in by_home.items():
             async with target.alone(home):
@@ -194,14 +194,6 @@ def _told(record: Record, value: str) -> str:
     return codec.exact_dumps(codec.exact_loads(record.doc.get(value) or nothing), ordered=True)
 
 
-def _dataset(record: Record, ids: Ids) -> str:
-    parent = record.ref.parent
-    new_id = ids.new_id("evaluation_dataset", parent.id) if parent else None
-    if new_id is None:
-        raise Unresolved(f"its dataset {parent.id if parent else '?'} is not at the target")
-    return new_id
-
-
 def _place(dataset_id: str) -> str:
     return f"records of {dataset_id}"
 
@@ -212,7 +204,7 @@ async def _load(target: Target, home: str) -> None:
         return
     async for page in record_pages(target.api, home):
         for row in page:
-            record = _record(row, Ref("evaluation_dataset", home))
+            record = _record(row, Ref(DATASET, home))
             target.index.add(_place(home), [record.ref.id], Found(record.ref.id, False), _facts(record))
     target.index.mark(_place(home))
 

@@ -10,6 +10,7 @@ No server tells the value of a secret, so an operator enters it at the target. W
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ TIMES = ("created_at", "last_updated_at")
 PEOPLE = ("created_by", "last_updated_by")
 
 
-class GatewayKind(Kind):
+class GatewayKind(Kind, ABC):
     """A kind of the gateway, listed as a whole."""
 
     group = "gateway"
@@ -73,9 +74,9 @@ class GatewayKind(Kind):
         """What people call it."""
         return str(doc.get("name") or "")
 
+    @abstractmethod
     def told(self, record: Record) -> Doc:
         """All that makes it what it is, in its own server's ids."""
-        raise NotImplementedError(self.name)
 
     def digest(self, record: Record) -> str:
         return codec.digest(self.told(record))

@@ -20,12 +20,12 @@ from typing import Any
 from amigrate.artifacts import Folder, model_folder_of
 from amigrate.artifacts.walk import file_record, walk
 from amigrate.client.api import V2, Api, Endpoint, Work
-from amigrate.core.errors import NotFound, Uncarriable, Unresolved, Unsupported
+from amigrate.core.errors import NotFound, Uncarriable, Unsupported
 from amigrate.core.model import Body, Deferred, Doc, Foreseen, Found, Outcome, Record, Ref, Stage
 from amigrate.core.ports import Ids, Names, Scan
 from amigrate.kinds import logged_model_document as document
 from amigrate.kinds import model_links, references
-from amigrate.kinds.base import Kind, Target, pairs, tag_list
+from amigrate.kinds.base import Kind, Target, home_of, pairs, tag_list
 from amigrate.kinds.listing import pages
 from amigrate.kinds.log_batch import ENTITIES
 from amigrate.kinds.logged_model_document import (
@@ -147,7 +147,7 @@ class LoggedModel(Kind):
         """By provenance tag or by id. What the target has deleted is not listed: those are asked for by id."""
         if target.api.abilities.older_than(3, 0):
             raise Unsupported(f"the target is MLflow {target.api.abilities.version or '2.0'}: 3.0 has logged models")
-        homes = {record.ref.key: _experiment(record, ids) for record in records}
+        homes = {record.ref.key: home_of(record, ids) for record in records}
         await _load(target, {home for home in homes.values() if home not in target.fresh})
         found = await _found(target, records, homes, ids)
         hidden = [one for one in records if is_deleted(one) and one.ref.key not in found]
@@ -164,7 +164,7 @@ class LoggedModel(Kind):
         return Foreseen(2 + math.ceil(len(metrics) / ENTITIES) + is_deleted(record), losses)
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
-        experiment = _experiment(record, ids)
+        experiment = home_of(record, ids)
         await target.wake(experiment)
         info = info_of(record)
         tags = {key: value for key, value in _tags(target, record).items() if key not in (VERSIONS_TAG, SOURCE_MODEL)}
@@ -324,14 +324,6 @@ async def _got_if_there(api: Api, model_id: str) -> Doc | None:
         return await _got(api, model_id)
     except NotFound:
         return None
-
-
-def _experiment(record: Record, ids: Ids) -> str:
-    parent = record.ref.parent
-    new_id = ids.new_id("experiment", parent.id) if parent else None
-    if new_id is None:
-        raise Unresolved(f"its experiment {parent.id if parent else '?'} is not at the target")
-    return new_id
 
 
 async def _load(target: Target, experiments: set[str]) -> None:

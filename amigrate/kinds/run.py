@@ -20,12 +20,12 @@ from amigrate.artifacts import Folder, folder_of, proxy_path
 from amigrate.artifacts.proxy import LIST as LIST_PROXY
 from amigrate.artifacts.walk import file_record, walk
 from amigrate.client.api import V2, Api, Endpoint, Work
-from amigrate.core.errors import ApiError, AuthError, NotFound, Rejected, Uncarriable, Unresolved
+from amigrate.core.errors import ApiError, AuthError, NotFound, Rejected, Uncarriable
 from amigrate.core.model import Body, Deferred, Doc, Forecast, Foreseen, Found, Outcome, Record, Ref, Rows, Stage
 from amigrate.core.ports import Ids, Names, RowCall, Scan
 from amigrate.kinds import dataset_inputs, lost_runs, model_links, references, run_forecast, run_scan
 from amigrate.kinds import run_document as document
-from amigrate.kinds.base import Kind, Target, tag_list
+from amigrate.kinds.base import Kind, Target, home_of, tag_list
 from amigrate.kinds.deleted_runs import DELETE, GET, RESTORE, even_if_deleted
 from amigrate.kinds.history import HistoryReader
 from amigrate.kinds.limits import fitting
@@ -192,7 +192,7 @@ class Run(Kind):
         What this session made is known without a listing: a run that goes on at the source is met twice.
         A target run answers for one source run only, also where several claim the same origin.
         """
-        homes = {record.ref.key: _experiment(record, ids) for record in records}
+        homes = {record.ref.key: home_of(record, ids) for record in records}
         await _load(target, {home for home in homes.values() if home not in target.fresh})
         target.copies |= document.copies(records)
         found: dict[str, Found] = {}
@@ -209,7 +209,7 @@ class Run(Kind):
         return await run_forecast.foreseen(target, record, is_there=made is not None)
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
-        record, experiment = _called(target, record), _experiment(record, ids)
+        record, experiment = _called(target, record), home_of(record, ids)
         await target.wake(experiment)
         info, own = info_of(record), _origin(target, record)
         tags = document.mapped_tags(record, ids)
@@ -256,8 +256,8 @@ class Run(Kind):
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """Everything is sent again; a SQL store drops what it has already, for others the writer looks first."""
         record = _called(target, record)
-        await target.wake(_experiment(record, ids))
-        answer = await target.api.call(SEARCH, _by_id(_experiment(record, ids), new_id))
+        await target.wake(home_of(record, ids))
+        answer = await target.api.call(SEARCH, _by_id(home_of(record, ids), new_id))
         held = answer["runs"][0]
         if held["info"].get("lifecycle_stage") == "deleted":
             await target.api.call(RESTORE, {"run_id": new_id})
@@ -391,15 +391,6 @@ def _resolved(doc: Doc, own: references.Own, ids: Ids) -> tuple[Links, Doc]:
         "outputs": [(one, step) for one, new, step in outputs if not new],
     }
     return links, unresolved
-
-
-def _experiment(record: Record, ids: Ids) -> str:
-    """The target's id of the experiment of a run."""
-    parent = record.ref.parent
-    new_id = ids.new_id("experiment", parent.id) if parent else None
-    if new_id is None:
-        raise Unresolved(f"its experiment {parent.id if parent else '?'} is not at the target")
-    return new_id
 
 
 def _by_id(experiment: str, run_id: str) -> Doc:

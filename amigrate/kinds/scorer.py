@@ -26,13 +26,12 @@ from amigrate.core.errors import (
     Rejected,
     Transient,
     Uncarriable,
-    Unresolved,
     Unsupported,
 )
 from amigrate.core.model import Deferred, Doc, Forecast, Foreseen, Found, Outcome, Record, Ref, Stage
 from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import identity, items, mapping, real, text, whole
-from amigrate.kinds.base import Kind, Target
+from amigrate.kinds.base import Kind, Target, home_of
 from amigrate.kinds.limits import lost
 from amigrate.kinds.store import is_sql
 from amigrate.kinds.traced import each, overlook
@@ -126,7 +125,7 @@ class Scorer(Kind):
         """
         if target.api.abilities.older_than(3, 4) or not await target.is_sql():
             raise Unsupported("the target has no scorers (MLflow 3.4 has, on a SQL store)")
-        homes = {record.ref.key: _experiment(record, ids) for record in records}
+        homes = {record.ref.key: home_of(record, ids) for record in records}
         await _load(self, target, sorted({*homes.values()} - target.fresh - target.dormant))
         found = {}
         for record in records:
@@ -144,7 +143,7 @@ class Scorer(Kind):
         return Foreseen(_latest(record.doc) + bool(record.doc.get("config")), doubts=doubts)
 
     async def begin(self, target: Target, record: Record, ids: Ids) -> tuple[str, Any]:
-        state = Open(_experiment(record, ids))
+        state = Open(home_of(record, ids))
         unseen = state.experiment in target.dormant
         await target.wake(state.experiment)
         held = await _versions(target.api, state.experiment, record.name) if unseen else []
@@ -157,7 +156,7 @@ class Scorer(Kind):
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """Versions that the target lacks are added; its configuration is replaced only where amigrate made it."""
-        state = Open(_experiment(record, ids))
+        state = Open(home_of(record, ids))
         await target.wake(state.experiment)
         index = target.index.get(_place(state.experiment), record.name)
         known: Doc = codec.loads(index[1]) if index else {"latest": {}, "facts": {"config": None}}
@@ -376,14 +375,6 @@ def _all_refused(losses: Sequence[Outcome]) -> str:
     """Why nothing of a scorer arrived."""
     more = f" (all {len(losses)} versions)" if len(losses) > 1 else ""
     return f"{losses[0].reason}{more}"
-
-
-def _experiment(record: Record, ids: Ids) -> str:
-    parent = record.ref.parent
-    new_id = ids.new_id("experiment", parent.id) if parent else None
-    if new_id is None:
-        raise Unresolved(f"its experiment {parent.id if parent else '?'} is not at the target")
-    return new_id
 
 
 def _place(experiment: str) -> str:
