@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.servers import LOOPBACK, MlflowServer, PostgresServer
+from benchmarks.beside import beside
+from tests.servers import MlflowServer, PostgresServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,11 @@ class Arena:
         with ExitStack() as stack:
             backend = stack.enter_context(PostgresServer()).create_database() if self.postgres else None
             server = stack.enter_context(MlflowServer(folder, backend=backend, workers=self.workers))
-            uri = stack.enter_context(_far(server.port, self.round_trip)) if self.round_trip else server.uri
+            uri = (
+                stack.enter_context(beside("benchmarks.latency", server.port, self.round_trip))
+                if self.round_trip
+                else server.uri
+            )
             yield Place(server, uri)
 
 
@@ -68,15 +71,3 @@ class Place:
         """Seconds of processor time that it has used, without its database."""
         parent = psutil.Process(self.server.pid)
         return sum(sum(one.cpu_times()[:2]) for one in (parent, *parent.children(recursive=True)))
-
-
-@contextmanager
-def _far(port: int, round_trip: float) -> Iterator[str]:
-    """The same server, so many seconds away."""
-    command = [sys.executable, "-m", "benchmarks.latency", str(port), str(round_trip)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield f"http://{LOOPBACK}:{process.stdout.readline().strip()}"
-        finally:
-            process.kill()

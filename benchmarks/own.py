@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import requests
 
-from benchmarks.fake import LOOPBACK, METRICS, POINTS
+from benchmarks.beside import beside
+from benchmarks.fake import METRICS, POINTS
 from tests.servers import clean_environment
 
 EXPERIMENTS, RUNS = 100, 40
@@ -24,7 +24,10 @@ HEADS = ("command", "runs", "CPU s", "runs per CPU s", "MiB")
 def measure(quick: bool) -> str:
     """Export from one fake, import into another one, copy from the first into a third."""
     experiments, runs = QUICK if quick else (EXPERIMENTS, RUNS)
-    with tempfile.TemporaryDirectory(prefix="amigrate-benchmark-") as folder, _fake(experiments, runs) as source:
+    with (
+        tempfile.TemporaryDirectory(prefix="amigrate-benchmark-") as folder,
+        beside("benchmarks.fake", experiments, runs) as source,
+    ):
         home, archive = Path(folder), Path(folder) / "archive"
         start = _run(home, "ping", source)
         rows = [_row("export", _run(home, "export-all", "--tracking-uri", source, "--output-dir", archive), start)]
@@ -32,7 +35,7 @@ def measure(quick: bool) -> str:
             ("import", ("import-all", "--input-dir", archive, "--tracking-uri")),
             ("copy", ("copy-all", "--source", source, "--target")),
         ):
-            with _fake(0, 1) as target:
+            with beside("benchmarks.fake", 0, 1) as target:
                 used = _run(home, *words, target)
                 _check(target, experiments * runs)
             rows.append(_row(name, used, start))
@@ -50,17 +53,6 @@ def _row(name: str, used: tuple[float, int], start: tuple[float, int]) -> tuple[
 
 def _cells(cpu: float, memory: int, runs: int) -> Sequence[str]:
     return f"{cpu:.2f}", f"{runs / cpu:,.0f}", f"{memory / 1024:.0f}"
-
-
-@contextmanager
-def _fake(experiments: int, runs: int) -> Iterator[str]:
-    command = [sys.executable, "-m", "benchmarks.fake", str(experiments), str(runs)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield f"http://{LOOPBACK}:{process.stdout.readline().strip()}"
-        finally:
-            process.kill()
 
 
 def _run(home: Path, *words: str | Path) -> tuple[float, int]:
