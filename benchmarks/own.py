@@ -17,7 +17,7 @@ from benchmarks.fake import METRICS, POINTS
 from tests.servers import clean_environment
 
 EXPERIMENTS, RUNS = 100, 40
-QUICK = 2, 5
+QUICK = 3, 5
 HEADS = ("command", "runs", "CPU s", "runs per CPU s", "MiB")
 
 
