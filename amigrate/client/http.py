@@ -392,6 +392,7 @@ def _proxy_error(status: int, proxy: str) -> CannotContinue:
 def error_of(status: int, headers: Mapping[str, str], text: str, path: str, server: Server) -> AmigrateError:
     """What an answer outside 2xx means. The only place where statuses are judged."""
     code, message = _said(text)
+    message = message or f"no explanation from {path}"
     said = f"{status} {code}: {message}" if code else f"{status}: {message}"
     where: dict[str, Any] = {"status": status, "code": code, "endpoint": path}
     if status in (401, 403, 407):

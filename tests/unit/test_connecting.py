@@ -176,3 +176,8 @@ def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proxy_for("http://10.1.2.3:5000") is None
     assert proxy_for("http://a.inside.org") is None
     assert proxy_for("https://a.org") is None
+
+
+@pytest.mark.parametrize("text", ["", "<html>"])
+def test_an_answer_that_says_nothing_is_told_by_its_path(text: str) -> None:
+    assert str(error_of(404, {}, text, "/api/x", Server("http://h", "do this"))) == "404: no explanation from /api/x"
