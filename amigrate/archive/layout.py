@@ -81,6 +81,8 @@ NOTHING = "%+"
 
 def escape(name: str) -> str:
     """A name as one path segment or, where it is too long for one, several. See the module for the rules."""
+    if name.isalnum() and name.isascii() and len(name) <= _LONGEST:  # Most are ids.
+        return name
     if name in ("", ".", ".."):
         return NOTHING if name == "" else name.replace(".", "%2E")
     safe = _SPECIAL.sub(lambda match: quote(match[0], safe=""), name)
@@ -119,10 +121,10 @@ class Layout:
     def folder(self, ref: Ref) -> Path:
         """The folder of an object's document and files."""
         if ref.parent is None and ref.kind != EXPERIMENT:
-            return self.root / self._shapes[ref.kind].folder / escape(ref.id)
+            return self.root.joinpath(self._shapes[ref.kind].folder, escape(ref.id))
         if ref.parent is None:
             return self.base if self.single else self.base / escape(ref.id)
-        return self.folder(ref.parent) / self._shapes[ref.kind].folder / escape(ref.id)
+        return self.folder(ref.parent).joinpath(self._shapes[ref.kind].folder, escape(ref.id))
 
     def document(self, ref: Ref) -> Path:
         """The file of an object's document."""

@@ -90,9 +90,7 @@ class ArchiveSink:
             return
         folder = self._layout.folder(record.ref)
         on_disk(lambda: folder.mkdir(parents=True, exist_ok=True), folder)
-        spool = self._layout.root / PRIVATE / "spool" / _short(record.ref)
-        on_disk(lambda: spool.parent.mkdir(parents=True, exist_ok=True), spool)
-        on_disk(lambda: spool.unlink(missing_ok=True), spool)
+        spool = self._layout.root.joinpath(PRIVATE, "spool", _short(record.ref))
         self._open[_key(record)] = Open(Spool(spool, self._bare_nan))
 
     async def rehearse(self, record: Record, new_id: str, made: bool | None, ids: Ids) -> Foreseen:
@@ -206,8 +204,8 @@ class ArchiveSink:
 
     def finish(self, options: Doc, seconds: float, *, whole: bool) -> None:
         """Write the index files. `whole` adds the manifest, which says that the export came to its end."""
-        with suppress(OSError):  # Points of a run that failed may still lie there.
-            (self._layout.root / PRIVATE / "spool").rmdir()
+        # Points of a run that failed, or that an earlier export was killed at.
+        rmtree(self._layout.root / PRIVATE / "spool", ignore_errors=True)
         if self._layout.single:
             return
         there = indexes.experiments(self._layout) | self._tallies

@@ -5,9 +5,9 @@ A point is one line. Small runs stay in memory, others lie in a file beside the 
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 
 from amigrate.core import codec
@@ -35,7 +35,8 @@ class Spool:
         if not points:
             return 0
         lines = [
-            f'        {{"value":{self._value(value)},"timestamp":{time},"step":{step}}}' for value, time, step in points
+            f'        {{"value":{value if isfinite(value) else self._word(value)},"timestamp":{time},"step":{step}}}'
+            for value, time, step in points
         ]
         data = ",\n".join(lines).encode()
         self._memory[series].append(data)
@@ -45,7 +46,8 @@ class Spool:
     def spill(self) -> int:
         """Move what is in memory to the file; returns the bytes freed."""
         freed, self.held = self.held, 0
-        with self._path.open("ab") as file:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab" if self._segments else "wb") as file:  # Never after what a killed export left.
             for series, parts in self._memory.items():
                 for data in parts:
                     self._segments[series].append((self._end, len(data)))
@@ -87,8 +89,6 @@ class Spool:
         if self._segments:
             self._path.unlink(missing_ok=True)
 
-    def _value(self, value: float) -> str:
-        if math.isfinite(value):
-            return repr(value)
-        text = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    def _word(self, value: float) -> str:
+        text = str(codec.number(value))
         return text if self._bare else f'"{text}"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from amigrate.archive import checksum
 from amigrate.archive.layout import PART
@@ -27,12 +27,20 @@ def write(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def _renamed(path: Path, parts: Iterable[bytes]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + PART)
     try:
-        with part.open("wb") as out:
+        with _new(part) as out:
             checksum.write(out, parts)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _new(path: Path) -> IO[bytes]:
+    """A new file; its folder is mostly there."""
+    try:
+        return path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")

@@ -46,7 +46,7 @@ def pretty(value: Any, *, bare_nan: bool = False) -> bytes:
     """Indented JSON for people, every non-finite float as a string, or bare where asked for."""
     if bare_nan:
         return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return orjson.dumps(finite(value), option=orjson.OPT_INDENT_2)
+    return _finite_dumps(value, orjson.OPT_INDENT_2)
 
 
 def number(value: float) -> float | str:
@@ -76,6 +76,13 @@ def _changed(item: Any) -> Any:
     return item if type(item) is str or type(item) is int else finite(item)
 
 
+def _finite_dumps(value: Any, option: int) -> bytes:
+    """What orjson makes of a document without non-finite floats: it would write them as null, so only that is looked
+    into."""
+    data = orjson.dumps(value, option=option)
+    return orjson.dumps(finite(value), option=option) if b"null" in data else data
+
+
 def digest(value: Any) -> str:
     """A short fingerprint of a JSON value, independent of the order of keys."""
-    return blake2b(orjson.dumps(finite(value), option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()
+    return blake2b(_finite_dumps(value, orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()

@@ -195,7 +195,8 @@ class Shards:
             return False
         task.new_id = task.found.new_id
         self._journal.known(record, task.found)
-        carried = entry is not None and entry.new_id == task.new_id and entry.arrived and self.covers(entry, record)
+        there = entry is not None and entry.new_id == task.new_id and entry.arrived
+        carried = entry is not None and there and self.covers(entry, task.digest)
         task.carried = carried
         if carried and kind.settled(record) and kind.parent is not None and not self.recheck:
             self._stats.unread[record.ref.kind] += 1
@@ -206,9 +207,8 @@ class Shards:
         task.same = task.found.same and entry is None and kind.settled(record)
         return False
 
-    def covers(self, entry: Entry, record: Record) -> bool:
-        """Whether an object was carried as it is now, with all of its files that are asked for."""
-        digest = self._kinds[record.ref.kind].digest(record)
+    def covers(self, entry: Entry, digest: str) -> bool:
+        """Whether an object was carried as this digest has it, with all of its files that are asked for."""
         return entry.digest == digest or (bool(self._choice) and entry.digest == f"{digest} {self._choice}")
 
     @property

@@ -45,4 +45,4 @@ class _Series:
 
 def _hash(points: Iterable[Point]) -> int:
     """Hashes of numbers are the same in every process; that of a NaN is not, so that it stands for something else."""
-    return sum(hash(one) if one[0] == one[0] else hash((0, *one[1:], 1)) for one in points)
+    return sum([hash(one) if one[0] == one[0] else hash((0, *one[1:], 1)) for one in points])

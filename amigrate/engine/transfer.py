@@ -482,10 +482,11 @@ class Transfer:
     def _settled(self, page: Sequence[Record]) -> set[str]:
         """Those whose state is the one that was moved: nothing new to carry."""
         entries = self._journal.entries(page)
+        known = [(record, entry) for record in page if (entry := entries.get(record.ref.key))]
         return {
             record.ref.key
-            for record in page
-            if (entry := entries.get(record.ref.key)) and self._shards.covers(entry, record)
+            for record, entry in known
+            if self._shards.covers(entry, self._kinds[record.ref.kind].digest(record))
         }
 
     async def _page(self, records: Sequence[Record], deleted: Sequence[Known]) -> None:

@@ -66,6 +66,7 @@ def test_other_names_are_not(path: str) -> None:
 def test_points_survive_the_spool_and_the_document(tmp_path: Path, bare: bool, spill: bool) -> None:
     """In order, whatever their value, when chunks of several series come mixed and partly lie on disk."""
     odd = [(0.1 + 0.2, 0, -5), (1e300, 1, 2**53 + 1), (-0.0, 2, 0), (math.inf, 3, 1), (-math.inf, 4, 1)]
+    (tmp_path / "spool").write_bytes(b"what a killed export left")
     spool = Spool(tmp_path / "spool", bare)
     spool.add('a "quoted" key', odd[:2])
     spool.add("b", odd)
