@@ -231,7 +231,8 @@ async def demo(session: Session, folder: Path | None) -> Demo:
             if imported.exit_code not in (EXIT_DONE, EXIT_LOSS):
                 return Demo(archive, [exported, imported])
             step(session.console, "comparing both servers, object by object")
-            return Demo(archive, [exported, imported], await verify(session, old, new, Verification()))
+            compared = await verify(_part(session, "verify"), old, new, Verification())
+            return Demo(archive, [exported, imported], compared)
 
 
 async def _private_servers(stack: AsyncExitStack, home: Path) -> tuple[ServerOptions, ServerOptions]:

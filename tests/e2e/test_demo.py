@@ -67,9 +67,12 @@ def test_demo(cli: Cli, temporary: Path, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     # A proxy that leads nowhere: nothing of this may ask it.
     nowhere = "http://127.0.0.1:9"
+    began = time.monotonic()
     done = cli("demo", "--json", "--output-dir", archive, TMPDIR=str(temporary), HTTP_PROXY=nowhere, http_proxy=nowhere)
+    elapsed = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
+    assert sum(part["seconds"] for part in [*said["moves"], said["comparison"]]) < elapsed, "each counts its own time"
     assert said["comparison"]["objects"] == {
         kind: {"=": number, "*": 0, "-": 0, "+": 0, "!": 0} for kind, number in SAMPLE.items()
     }
