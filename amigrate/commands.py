@@ -240,7 +240,7 @@ async def _private_servers(stack: AsyncExitStack, home: Path) -> tuple[ServerOpt
     async with asyncio.TaskGroup() as group:
         old = group.create_task(stack.enter_async_context(private_server(home / "old")))
         new = group.create_task(stack.enter_async_context(private_server(home / "new")))
-    return ServerOptions(old.result()), ServerOptions(new.result())
+    return ServerOptions(old.result().uri), ServerOptions(new.result().uri)
 
 
 async def verify(session: Session, one: ServerOptions, other: ServerOptions, how: Verification) -> Comparison:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from amigrate.engine.stats import Requests
 from amigrate.kinds import REGISTRY
 from amigrate.kinds.base import Target
 from amigrate.kinds.naming import Naming
+from amigrate.local import Private
 from amigrate.options import ServerOptions, redacted, same_server
 from amigrate.report.summary import warn
 from amigrate.server.index import TargetIndex
@@ -26,6 +27,11 @@ from amigrate.server.sink import ServerSink
 from amigrate.serving import served
 from amigrate.session import Session
 from amigrate.stores import Store, holds_runs
+
+
+def _gone(private: Private, shown: str) -> Callable[[], str]:
+    """Asks why a private server has ended, in words that name its store."""
+    return lambda: (why := private.gone()) and f"the private MLflow server for {shown} has ended: {why}"
 
 
 @asynccontextmanager
@@ -45,15 +51,18 @@ async def server_at(
     if session.options.dry_run:
         writable, server = False, replace(server, store=server.store and replace(server.store, upgrade=False))
     async with AsyncExitStack() as stack:
-        address = server.uri
+        private: Private | None = None
         if server.store is not None:
             _check_store(server.store)
             with_workspaces = bool(server.workspace) or session.options.workspaces is not None
             session.console.print(f"starting a private MLflow server for {server.uri}", highlight=False, soft_wrap=True)
-            address = await stack.enter_async_context(
+            private = await stack.enter_async_context(
                 served(server.store, writable=writable, workspaces=with_workspaces, checked=checked)
             )
-        api = Api(await stack.enter_async_context(Http(replace(server, uri=address))), guard)
+        http = Http(replace(server, uri=private.uri if private else server.uri))
+        if private:
+            http.gone = _gone(private, server.uri)
+        api = Api(await stack.enter_async_context(http), guard)
         api.shown = server.uri
         api.with_deleted = session.options.selection.deleted
         api.asked = frozenset(session.options.selection.objects)

@@ -55,7 +55,11 @@ BACKEND = "MLFLOW_BACKEND_STORE_URI"
 KEEPER = f"""
 import os, signal, subprocess, sys, threading, time
 server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-threading.Thread(target=lambda: (server.wait(), os.killpg(0, signal.SIGKILL)), daemon=True).start()
+def watch():
+    if server.wait() < 0:
+        print("somebody ended it with signal", -server.returncode, flush=True)
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=watch, daemon=True).start()
 sys.stdin.read()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 os.killpg(0, signal.SIGTERM)
@@ -76,9 +80,22 @@ class Serving:
     workers: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Private:
+    """A private server that has started."""
+
+    uri: str
+    _keeper: subprocess.Popen[bytes]
+    _log: Path
+
+    def gone(self) -> str:
+        """Why it has ended; empty while it runs."""
+        return "" if self._keeper.poll() is None else _reason(self._log)
+
+
 @asynccontextmanager
-async def private_server(folder: Path, serving: Serving | None = None) -> AsyncIterator[str]:
-    """Run `mlflow server` in `folder` (made if needed; the log goes there) and give its address.
+async def private_server(folder: Path, serving: Serving | None = None) -> AsyncIterator[Private]:
+    """Run `mlflow server` in `folder` (made if needed; the log goes there).
 
     Unless told otherwise it serves what the folder holds: database and artifacts. It is stopped at the end, whatever
     happens. Raises `UsageError` where MLflow is not installed, `NoServer` where the server dies or does not answer in
@@ -91,7 +108,7 @@ async def private_server(folder: Path, serving: Serving | None = None) -> AsyncI
     keeper = _launch(folder, port, serving)
     try:
         await _ready(keeper, uri, folder / LOG)
-        yield uri
+        yield Private(uri, keeper, folder / LOG)
     finally:
         _stop(keeper)
 

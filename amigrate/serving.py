@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from amigrate.core import codec
 from amigrate.core.errors import DiskError, NoServer, UsageError
-from amigrate.local import BACKEND, Serving, environment, need_mlflow, private_server
+from amigrate.local import BACKEND, Private, Serving, environment, need_mlflow, private_server
 from amigrate.stores import TRASH, Store, holds_runs
 
 ALLOW_FILES = {"MLFLOW_ALLOW_FILE_STORE": "true"}
@@ -82,8 +82,8 @@ class Found:
 @asynccontextmanager
 async def served(
     store: Store, *, writable: bool, workspaces: bool, checked: asyncio.Event | None = None
-) -> AsyncIterator[str]:
-    """A private server for the store, and its address; `writable` for a target, `workspaces` where they are needed.
+) -> AsyncIterator[Private]:
+    """A private server for the store; `writable` for a target, `workspaces` where they are needed.
 
     A source sets `checked` when it turned out to be one, and a target is not touched before that.
 
@@ -100,8 +100,8 @@ async def served(
         )
         if checked:
             checked.set()
-        async with private_server(Path(home), serving) as address:
-            yield address
+        async with private_server(Path(home), serving) as private:
+            yield private
 
 
 # ---- folders ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -82,6 +82,8 @@ class Http:
         self._own = CIMultiDict(server.headers)
         self.hidden: list[str] = []
         """Secrets that requests carry: they are taken out of what the server says."""
+        self.gone: Callable[[], str] = lambda: ""
+        """Says that and why a private server has ended; nothing while it runs, and of every other one."""
         if server.workspace:
             self._own[WORKSPACE] = server.workspace
 
@@ -196,6 +198,8 @@ class Http:
         except aiohttp.ClientSSLError as error:
             raise _tls_error(error, self.server.uri) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            if why := self.gone():
+                raise NoServer(why) from error
             raise Transient(self._unconnected(error), endpoint=path, unreachable=True) from error
         except TimeoutError as error:
             raise Transient(

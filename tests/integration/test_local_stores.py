@@ -6,7 +6,9 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,6 +271,34 @@ def test_a_killed_move_leaves_no_server(made: Made, cli: Cli, tmp_path: Path) ->
     assert wait_for(lambda: not processes_in(temporary), 12)
     for left in temporary.iterdir():  # Only files: nobody was there to remove them.
         shutil.rmtree(left)
+
+
+@pytest.mark.campaign
+def test_a_private_server_that_dies_is_told_and_the_copy_continues(made: Made, cli: Cli, tmp_path: Path) -> None:
+    """As when the system is short of memory: nothing is asked of it again and again, and the same command goes on."""
+    target = tmp_path / "target.db"
+    args = ("copy-all", "--source", made.uri, "--target", f"sqlite:///{target}", "--max-requests-per-second", "8")
+    process = cli.popen(*args)
+    assert wait_for(lambda: rows_of(target, "SELECT COUNT(*) FROM runs") > 2, 120), "the copy has begun"
+    servers = [one for one in processes_in(tmp_path / "temporary") if "uvicorn" in " ".join(one.cmdline())]
+    for one in servers:
+        one.kill()
+    began = time.monotonic()
+    said, _ = process.communicate()
+    assert process.returncode == 4
+    assert time.monotonic() - began < 12
+    assert "the private MLflow server for sqlite:///" in said and "has ended" in said
+    assert "continue with: " in said
+    again = cli(*args)
+    assert again.returncode == 0, again.stderr
+    assert cli("verify", made.uri, f"sqlite:///{target}").returncode == 0
+
+
+def rows_of(database: Path, query: str) -> int:
+    """One number out of a database that somebody else may be making; 0 while there is none."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        return int(db.execute(query).fetchone()[0])
+    return 0
 
 
 @pytest.mark.debian
