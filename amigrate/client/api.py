@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from amigrate.client.http import Http, Params, encode_path
 from amigrate.core import codec
 from amigrate.core.choice import Choice
-from amigrate.core.errors import AmigrateError, ApiError, TooLarge, TooSlow, Transient
+from amigrate.core.errors import AmigrateError, ApiError, NoServer, TooLarge, TooSlow, Transient
 from amigrate.core.model import Body, Doc, Stream
 from amigrate.core.ports import Guard, Work
 
@@ -153,7 +153,7 @@ class Api:
 
         if divisible:
             return await self._divisible(endpoint, attempt)
-        return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend, recover=recover)
+        return await self._sent(endpoint, attempt, recover)
 
     def _check(self, endpoint: Endpoint) -> None:
         assert endpoint.work is Work.READ or not self.read_only, f"{endpoint.method} {endpoint.path} would write"
@@ -173,8 +173,36 @@ class Api:
             return (_parsed(raw, endpoint.path), len(raw)), len(raw) + len(data or b"")
 
         if at_most is None:
-            return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend)
+            return await self._sent(endpoint, attempt)
         return await self._divisible(endpoint, attempt)
+
+    async def _sent(
+        self,
+        endpoint: Endpoint,
+        attempt: Callable[[], Awaitable[tuple[T, int]]],
+        recover: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> T:
+        """A request inside the guard. Raises `NoServer` where it is given up and the server answers nothing else."""
+        try:
+            return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend, recover=recover)
+        except Transient as error:
+            await self._check_pulse(error)
+            raise
+
+    async def _check_pulse(self, error: Transient) -> None:
+        """A request was given up: is it only that one? A database that is gone would fail object after object."""
+        body = codec.dumps({"max_results": 1})
+
+        async def attempt() -> tuple[bytes, int]:
+            raw = await self.http.send(SEARCH_EXPERIMENTS.method, SEARCH_EXPERIMENTS.path, body=body)
+            return raw, len(raw)
+
+        try:
+            await self.guard.call(Work.READ, attempt)
+        except Transient as other:
+            raise NoServer(f"{self.place} answers nothing any more: {other}") from error
+        except ApiError:
+            return  # It answers.
 
     async def _divisible(self, endpoint: Endpoint, attempt: Callable[[], Awaitable[tuple[T, int]]]) -> T:
         """A request whose caller can ask for less: `TooLarge` says so, soon where an answer takes too long."""
@@ -190,6 +218,7 @@ class Api:
             return await self.guard.call(endpoint.work, impatient, resend=endpoint.resend)
         except Transient as error:
             if not (error.slow or error.broken):
+                await self._check_pulse(error)
                 raise
             raise TooSlow(f"no whole answer came: {error}", endpoint=endpoint.path) from error
 
@@ -209,7 +238,7 @@ class Api:
                 raise (counted.broke or error) from error
             return counted.size, counted.size
 
-        return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend)
+        return await self._sent(endpoint, attempt)
 
 
 class _Counted:

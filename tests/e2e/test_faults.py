@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import json
+import threading
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.comparison import Workspace, differences, snapshot
 from tests.conftest import Cli, NewServer, SourceServer
-from tests.fakes.fault_proxy import FaultProxy
+from tests.fakes.fault_proxy import FaultProxy, Only
+from tests.rest import API, Rest
+from tests.servers import MlflowServer
 
 pytestmark = pytest.mark.timeout(900)
+
+
+RUNS = 20
+
+
+@pytest.fixture(scope="module")
+def busy(new_module_server: NewServer) -> MlflowServer:
+    """A server with runs enough for something to happen among them."""
+    server = new_module_server()
+    with Rest(server.uri) as rest:
+        for number in range(RUNS):
+            run = rest.post(f"{API}runs/create", {"experiment_id": "0", "start_time": number})["run"]["info"]
+            metric = {"key": "m", "value": number, "timestamp": 1, "step": 0}
+            rest.post(f"{API}runs/log-batch", {"run_id": run["run_id"], "metrics": [metric]})
+        rest.upload(run["artifact_uri"], "lost.txt", b"a file")
+    return server
 
 
 def summary(done: object) -> dict[str, object]:
@@ -45,3 +65,47 @@ def test_an_archive_over_a_bad_network(
         summary(cli("import-all", "--tracking-uri", writing.uri, "--input-dir", folder, "--deleted", "--json"))
         assert writing.faults["lost_answers"] > 5
     assert differences(source_snapshot, snapshot(target.uri)) == []
+
+
+def refusing(upstream: str, only: Only) -> FaultProxy:
+    """503 for the requests that `only` names, and no other fault."""
+    return FaultProxy(upstream, seed=5, lost_answers=0, resets=0, cut_bodies=0, unavailable=1, only=only)
+
+
+def test_a_server_that_only_fails_any_more_ends_the_command(
+    new_server: NewServer, cli: Cli, busy: MlflowServer
+) -> None:
+    """A database that is gone fails every request: no object is failed for it, and the same command goes on later."""
+    target, batches = new_server(), count()
+    down, mended = threading.Event(), threading.Event()
+
+    def is_down(_: str, path: str) -> bool:
+        """After a few runs."""
+        if path.endswith("runs/log-batch") and next(batches) >= 5:
+            down.set()
+        return down.is_set() and not mended.is_set()
+
+    with refusing(target.uri, is_down) as proxy:
+        args = ("copy-all", "--source", busy.uri, "--target", proxy.uri, "--json")
+        ended = cli(*args, MLFLOW_HTTP_REQUEST_MAX_RETRIES="1")
+        told = json.loads(ended.stdout)
+        assert ended.returncode == 4
+        assert "answers nothing any more" in told["error"]
+        assert told["losses"] == []
+        mended.set()
+        summary(cli(*args))
+    assert differences(snapshot(busy.uri), snapshot(target.uri)) == []
+
+
+def test_a_request_that_always_fails_is_told_and_all_else_arrives(
+    new_server: NewServer, cli: Cli, busy: MlflowServer
+) -> None:
+    target = new_server()
+    with refusing(target.uri, lambda method, path: method == "PUT" and path.endswith("lost.txt")) as proxy:
+        args = ("copy-all", "--source", busy.uri, "--target", proxy.uri, "--json")
+        ended = cli(*args, MLFLOW_HTTP_REQUEST_MAX_RETRIES="1")
+    told = json.loads(ended.stdout)
+    assert ended.returncode == 1
+    lost = [(loss["kind"], loss["id"], loss["status"]) for loss in told["losses"]]
+    assert lost == [("artifact", "lost.txt", "failed")]
+    assert len(snapshot(target.uri).experiments["Default"].runs) == RUNS
