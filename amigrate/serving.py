@@ -100,8 +100,18 @@ async def served(
         )
         if checked:
             checked.set()
+        if writable and store.lacks_artifacts:
+            _make_folder(Path(store.artifacts))
         async with private_server(Path(home), serving) as private:
             yield private
+
+
+def _make_folder(artifacts: Path) -> None:
+    """Where a target's files go. It is there even if none come: a source without it is taken for one that lost it."""
+    try:
+        artifacts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"{artifacts} cannot be made: {error.strerror or error}") from error
 
 
 # ---- folders ----------------------------------------------------------------------------------------------------

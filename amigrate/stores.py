@@ -45,6 +45,11 @@ class Store:
         return place is None or place.exists()
 
     @property
+    def lacks_artifacts(self) -> bool:
+        """True where its server can have kept no artifact in the folder that we know of: it is not there."""
+        return not urlsplit(self.artifacts).scheme and not Path(self.artifacts).is_dir()
+
+    @property
     def runs(self) -> Path:
         """Where MLflow puts artifacts of this store by default when no server does it."""
         return self.folder or self.base / RUNS

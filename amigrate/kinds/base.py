@@ -299,6 +299,10 @@ class Kind:
         for call in nothing:
             yield call
 
+    def location(self, record: Record) -> str:
+        """Where an object's files lie, as its server says it; empty where it has none."""
+        return ""
+
     async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
         return []
 

@@ -127,18 +127,20 @@ class LoggedModel(Kind):
         found = [(one.ref, doc) for one in records if (doc := await _got_if_there(api, one.ref.id)) is not None]
         return [_record({**doc, "lifecycle_stage": "deleted"}, ref.parent) for ref, doc in found if ref.parent]
 
+    def location(self, record: Record) -> str:
+        return str(info_of(record).get("artifact_uri") or "")
+
     async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
         return [*batch]
 
     async def files(self, api: Api, record: Record) -> AsyncIterator[list[Record]]:
-        location = info_of(record).get("artifact_uri")
-        if location:
+        if location := self.location(record):
             folder = model_folder_of(api, location, record.ref.id)
             async for page in walk(folder):
                 yield [file_record(record.ref, entry, folder) for entry in page]
 
     def open(self, api: Api, record: Record, file: Record) -> Body:
-        folder = model_folder_of(api, info_of(record)["artifact_uri"], record.ref.id)
+        folder = model_folder_of(api, self.location(record), record.ref.id)
         return folder.body(file.ref.id, file.doc["size"])
 
     # ---- write ------------------------------------------------------------------------------------------------

@@ -156,6 +156,9 @@ class Run(Kind):
         async for call in HistoryReader(api, batch).calls():
             yield call
 
+    def location(self, record: Record) -> str:
+        return str(info_of(record).get("artifact_uri") or "")
+
     async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
         """One listing of an experiment's folder tells which of its runs have a folder at all.
 
@@ -174,7 +177,7 @@ class Run(Kind):
         return chosen
 
     async def files(self, api: Api, record: Record) -> AsyncIterator[list[Record]]:
-        location = info_of(record).get("artifact_uri")
+        location = self.location(record)
         if not location:
             return
         folder = folder_of(api, location, record.ref.id)
@@ -182,7 +185,7 @@ class Run(Kind):
             yield [file_record(record.ref, entry, folder) for entry in page]
 
     def open(self, api: Api, record: Record, file: Record) -> Body:
-        return folder_of(api, info_of(record)["artifact_uri"], record.ref.id).body(file.ref.id, file.doc["size"])
+        return folder_of(api, self.location(record), record.ref.id).body(file.ref.id, file.doc["size"])
 
     # ---- write ------------------------------------------------------------------------------------------------
 

@@ -112,6 +112,10 @@ class Trace(Kind):
             if portion:
                 yield portion
 
+    def location(self, record: Record) -> str:
+        has_files = not document.is_in_store(record) or document.has_attachments(record)
+        return _location(info_of(record)) if has_files else ""
+
     async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
         return [one for one in batch if not document.is_in_store(one) or document.has_attachments(one)]
 
@@ -259,8 +263,12 @@ class Trace(Kind):
 
 
 def _folder(api: Api, info: Doc, trace_id: str) -> Folder | None:
-    location = (info.get("tags") or {}).get(LOCATION)
-    return trace_folder_of(api, str(location), trace_id) if location else None
+    location = _location(info)
+    return trace_folder_of(api, location, trace_id) if location else None
+
+
+def _location(info: Doc) -> str:
+    return str((info.get("tags") or {}).get(LOCATION) or "")
 
 
 async def _held(target: Target, homes: dict[str, str]) -> dict[str, Doc]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
+from amigrate.artifacts.proxy import proxy_path
 from amigrate.client.api import Api
 from amigrate.core.choice import Choice
+from amigrate.core.errors import CannotContinue
 from amigrate.core.model import Body, Forecast, Outcome, Record, Ref, Status
 from amigrate.core.ports import RowCall, Scan
 from amigrate.kinds.base import Kind
@@ -51,7 +53,22 @@ class ServerSource:
         return self._kinds[batch[0].ref.kind].forecast(batch) if batch else Forecast()
 
     async def with_files(self, batch: Sequence[Record]) -> list[Record]:
-        return await self._kinds[batch[0].ref.kind].with_files(self._api, batch) if batch else []
+        if not batch:
+            return []
+        kind = self._kinds[batch[0].ref.kind]
+        self._check_destination(kind.location(record) for record in batch)
+        return await kind.with_files(self._api, batch)
+
+    def _check_destination(self, locations: Iterable[str]) -> None:
+        """A private server that looks for files in the wrong place finds none, and says nothing."""
+        store = self._api.store
+        if store is None or not store.lacks_artifacts:
+            return
+        if any(proxy_path(location, self._api.uri) is not None for location in locations):
+            raise CannotContinue(
+                f"{self.label} names files that its server kept, and there is no folder {store.artifacts}: tell where "
+                "they are with --artifacts-destination, or leave them out with --no-artifacts"
+            )
 
     def files(self, record: Record) -> AsyncIterator[list[Record]]:
         return self._kinds[record.ref.kind].files(self._api, record)

@@ -273,6 +273,24 @@ def test_a_killed_move_leaves_no_server(made: Made, cli: Cli, tmp_path: Path) ->
         shutil.rmtree(left)
 
 
+def test_files_that_lie_elsewhere_are_asked_for(made: Made, cli: Cli, tmp_path: Path) -> None:
+    """A database without the folder that its server kept files in would look like one that never had any."""
+    alone = tmp_path / "alone" / "mlflow.db"
+    alone.parent.mkdir()
+    shutil.copyfile(made.database, alone)
+    uri, folder = f"sqlite:///{alone}", tmp_path / "archive"
+    refused = cli("export-all", "--tracking-uri", uri, "--output-dir", folder)
+    assert refused.returncode == 4
+    assert f"there is no folder {alone.parent}/mlartifacts" in refused.stdout
+    assert "--artifacts-destination" in refused.stdout
+    told = done(cli, "export-all", "--output-dir", folder, "--artifacts-destination", made.artifacts, uri=uri)
+    assert told["objects"]["artifacts"]["created"] > 0
+    # Such a target has the folder from the beginning, whatever comes.
+    target = f"sqlite:///{tmp_path}/target/mlflow.db"
+    done(cli, "copy-all", "--source", uri, "--target", target, "--no-artifacts")
+    assert (tmp_path / "target" / "mlartifacts").is_dir()
+
+
 @pytest.mark.campaign
 def test_a_private_server_that_dies_is_told_and_the_copy_continues(made: Made, cli: Cli, tmp_path: Path) -> None:
     """As when the system is short of memory: nothing is asked of it again and again, and the same command goes on."""
