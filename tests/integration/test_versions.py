@@ -68,7 +68,7 @@ def test_into_an_old_server_and_out_of_it_again(
     told = copied(cli, source.uri, server.uri, tmp_path / "in")
     foreseen, left = ({(one["kind"], one["key"]) for one in said["losses"]} for said in (planned, told))
     assert foreseen <= left
-    assert {kind for kind, _ in left - foreseen} <= ({"dataset-input"} if version > "2.4" else set())
+    assert {kind for kind, _ in left - foreseen} <= ({"dataset-input"} if release_of(version) >= (2, 4) else set())
     held = snapshot(server.uri)
     assert differences(expected, shared_datasets(version, held)) == []
     assert {
@@ -90,7 +90,7 @@ def test_into_an_old_server_and_out_of_it_again(
 
 def taken_by(version: str, workspace: Workspace) -> tuple[Workspace, dict[str, int]]:
     """What has to be on a server of this version when everything was copied, and what is lost, by kind."""
-    release = tuple(map(int, version.split(".")[:2]))
+    release = release_of(version)
     wanted = shared_datasets(version, workspace)
     lost = {"metrics": 0, "params": 0, "dataset-inputs": 0}
     for run in _runs(wanted):
@@ -109,10 +109,14 @@ def taken_by(version: str, workspace: Workspace) -> tuple[Workspace, dict[str, i
     return wanted, {kind: number for kind, number in lost.items() if number}
 
 
+def release_of(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")[:2]))
+
+
 def shared_datasets(version: str, workspace: Workspace) -> Workspace:
     """Before 3.10 one dataset stands for all of its name and digest: which one is left open here."""
     workspace = deepcopy(workspace)
-    if tuple(map(int, version.split(".")[:2])) < (3, 10):
+    if release_of(version) < (3, 10):
         for run in _runs(workspace):
             for key in {"iris aaaa1111"} & run.inputs.keys():
                 run.inputs[key] = replace(run.inputs[key], source_type="", source="", schema="", profile="")
