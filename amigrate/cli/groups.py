@@ -336,12 +336,18 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+@functools.cache
+def _hints(group: type) -> dict[str, Any]:
+    """The types of a group's fields, which every command that takes it asks for."""
+    return get_type_hints(group, include_extras=True)
+
+
 def _spread(name: str, hint: Any, default: Any) -> list[inspect.Parameter]:
     """A plain parameter as it is, a group as its fields."""
     group, end = _group(hint)
     if group is None:
         return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)]
-    hints = get_type_hints(group, include_extras=True)
+    hints = _hints(group)
     if group is Login:
         hints = {one: _named(one, hint, end) for one, hint in hints.items()}
     return [
@@ -354,7 +360,7 @@ def _made(name: str, hint: Any, given: dict[str, Any]) -> Any:
     group, end = _group(hint)
     if group is None:
         return given[name]
-    hints = get_type_hints(group, include_extras=True)
+    hints = _hints(group)
     return group(**{one.name: _made(_at(end, one.name), hints[one.name], given) for one in fields(group)})
 
 

@@ -12,8 +12,11 @@ from amigrate.core.errors import UsageError
 from amigrate.options import Tls, redacted
 
 
-def tls(wanted: Tls) -> ssl.SSLContext:
-    """The system's authorities, or only those of the user's bundle; no check at all where that was asked for."""
+def tls(wanted: Tls) -> ssl.SSLContext | bool:
+    """The system's authorities (True: aiohttp has them loaded), or only those of the user's bundle; no check at all
+    where that was asked for."""
+    if wanted == Tls():
+        return True
     context = ssl.create_default_context() if wanted.ca_bundle is None else _only(wanted.ca_bundle)
     if wanted.insecure:
         context.check_hostname = False
