@@ -201,10 +201,11 @@ class Shards:
         if carried and kind.settled(record) and kind.parent is not None and not self.recheck:
             self._stats.unread[record.ref.kind] += 1
             return True
-        if kind.batched and task.found.same and entry is None and kind.settled(record):
+        looks_same = task.found.same and entry is None and kind.settled(record) and not self.recheck
+        if kind.batched and looks_same:
             return True
         task.known = carried and kind.parent is not None
-        task.same = task.found.same and entry is None and kind.settled(record)
+        task.same = looks_same
         return False
 
     def covers(self, entry: Entry, digest: str) -> bool:
