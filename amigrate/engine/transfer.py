@@ -23,7 +23,7 @@ from amigrate.engine.crowd import Crowd
 from amigrate.engine.due import REASON, Due
 from amigrate.engine.journal import Journal
 from amigrate.engine.plan import below, groups, order, own_children
-from amigrate.engine.shard import RECORDS_AT_ONCE, Shards, Task, lost, outcome
+from amigrate.engine.shard import RECORDS_AT_ONCE, Shards, lost, outcome
 from amigrate.engine.stats import Stats
 from amigrate.engine.vanished import Vanished
 
@@ -322,23 +322,23 @@ class Transfer:
         for task in tasks:
             if unlisted:
                 self._shards.fail(task, AmigrateError("; ".join(unlisted)))
-            else:
-                await self._commit(task)
+            elif await self._committed(task.record):
+                self._shards.finish(task, anew=True)
         self._stats.ended_experiments += len(records) if kind == EXPERIMENT else 0
         self._journal.forget_cache()
         return group
 
-    async def _commit(self, task: Task) -> None:
-        """A parent whose children have come to their end."""
+    async def _committed(self, record: Record) -> bool:
+        """Write a parent whose children have come to their end; False where that failed, which is accounted."""
         try:
-            losses = await self._sink.commit(task.record, self._journal)
+            losses = await self._sink.commit(record, self._journal)
         except CannotContinue:
             raise
         except AmigrateError as error:
-            self._shards.account([outcome(task.record, Status.FAILED, str(error))])
-            return
+            self._shards.account([outcome(record, Status.FAILED, str(error))])
+            return False
         self._shards.account(losses)
-        self._shards.finish(task, anew=True)
+        return True
 
     async def _more(self, group: Group, kinds: Sequence[str], request: Request, again: bool = False) -> None:
         """More children of parents that were written: of other kinds, or what came `again` at a live source.
@@ -349,7 +349,7 @@ class Transfer:
         unlisted = await self._children(group, kinds, request, again)
         if (self._moved, self._vanished.settled) != before:
             for record in group.parents:
-                await self._sink.commit(record, self._journal)
+                await self._committed(record)
         if unlisted:
             reason = "; ".join(unlisted)
             self._shards.account([outcome(record, Status.FAILED, reason) for record in group.parents])
