@@ -66,9 +66,13 @@ def _read(path: Path) -> Doc:
 def points(path: Path) -> Iterator[Chunk]:
     """The points of a run's document, in chunks of one series. Raises `ArchiveError`."""
     try:
-        if _own_head(path) is not None:
-            yield from _own_points(path)
-        elif path.stat().st_size <= WHOLE:
+        with path.open("rb") as file:
+            is_own = _own_lines(file) is not None
+            if is_own:
+                yield from _own_points(file)
+        if is_own:
+            return
+        if path.stat().st_size <= WHOLE:
             document = _whole(path)
             for key, series in mapping((document.get("mlflow") or document).get("metrics"), "metrics").items():
                 for start in range(0, len(items(series, key)), CHUNK):
@@ -102,24 +106,30 @@ def _point(row: Any) -> Point:
 # ---- our own ----------------------------------------------------------------------------------------------------
 
 
-def _own_head(path: Path) -> Doc | None:
-    """The head of a `run.json` that we wrote with points in it; None for any other document."""
+def _own_lines(file: IO[bytes]) -> list[bytes] | None:
+    """The head of a `run.json` that we wrote with points in it, up to those; None for any other document."""
     lines: list[bytes] = []
     held = 0
-    with path.open("rb") as file:
-        if len(file.readline(len(FIRST_LINE) + 1)) > len(FIRST_LINE):
+    if len(file.readline(len(FIRST_LINE) + 1)) > len(FIRST_LINE):
+        return None
+    file.seek(0)
+    for number, line in enumerate(iter(partial(file.readline, WHOLE), b"")):
+        if line.rstrip(b"\n") == METRICS_LINE:
+            return lines
+        if number == 2 and line.strip() != b'"package": "amigrate",':
             return None
-        file.seek(0)
-        for number, line in enumerate(iter(partial(file.readline, WHOLE), b"")):
-            if line.rstrip(b"\n") == METRICS_LINE:
-                break
-            if number == 2 and line.strip() != b'"package": "amigrate",':
-                return None
-            held += len(line)
-            if held > LONGEST_HEAD:
-                raise ValueError("its head is too long")
-            lines.append(line)
-        else:
+        held += len(line)
+        if held > LONGEST_HEAD:
+            raise ValueError("its head is too long")
+        lines.append(line)
+    return None
+
+
+def _own_head(path: Path) -> Doc | None:
+    """The same, parsed, of a document that has come to its end."""
+    with path.open("rb") as file:
+        lines = _own_lines(file)
+        if lines is None:
             return None
         file.seek(-len(TAIL), os.SEEK_END)
         if file.read() != TAIL:
@@ -129,18 +139,14 @@ def _own_head(path: Path) -> Doc | None:
     return head if isinstance(head, dict) else None
 
 
-def _own_points(path: Path) -> Iterator[Chunk]:
-    with path.open("rb") as file:
-        for line in file:
-            if line.rstrip(b"\n") == METRICS_LINE:
-                break
-        while (line := file.readline().strip()) not in (b"}", b""):
-            if not line.endswith(b": ["):
-                raise ValueError(f"a series should begin at {line[:60]!r}")
-            key = codec.loads(line.removesuffix(b": ["))
-            yield from _own_series(file, key)
-        if not line or file.read().split() != [b"}", b"}"]:
-            raise ValueError("it ends too early")
+def _own_points(file: IO[bytes]) -> Iterator[Chunk]:
+    while (line := file.readline().strip()) not in (b"}", b""):
+        if not line.endswith(b": ["):
+            raise ValueError(f"a series should begin at {line[:60]!r}")
+        key = codec.loads(line.removesuffix(b": ["))
+        yield from _own_series(file, key)
+    if not line or file.read().split() != [b"}", b"}"]:
+        raise ValueError("it ends too early")
 
 
 def _own_series(file: IO[bytes], key: str) -> Iterator[Chunk]:
