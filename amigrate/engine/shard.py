@@ -167,7 +167,10 @@ class Shards:
         except CannotContinue:
             raise
         except Unsupported as error:  # The target lacks the kind.
-            self.account([lost(record, Uncarriable(str(error))) for record in records])
+            label = self._kinds[records[0].ref.kind].label.replace("-", " ")
+            # What only the server says ("404") tells nobody what it lacks.
+            reason = f"the target has no {label}: {error}" if error.endpoint else str(error)
+            self.account([lost(record, Uncarriable(reason)) for record in records])
             return []
         except AmigrateError as error:
             self.account([outcome(record, Status.FAILED, str(error)) for record in records])

@@ -350,7 +350,7 @@ async def _load_deleted(target: Target, experiments: set[str]) -> None:
         return
     parents = [Record(Ref("experiment", one), {}) for one in missing.values()]
     async for page in RunScan(target.api, parents).pages():
-        await model_links.add_inputs(target.api, [record.doc for record in page])
+        await model_links.add(target.api, [record.doc for record in page])
     async for record in LoggedModelScan(target.api, parents).deleted():
         _note(target, record)
     for place in missing:

@@ -1,8 +1,9 @@
 """Which logged models runs took in and brought forth (3.0+): read in few requests, written once both are there.
 
-A run's `outputs.model_outputs` come with every listing, its `inputs.model_inputs` only with `runs/get` and with
-GraphQL, which serves ten runs a request: they are asked for when a run is carried, not when it is listed. Where a
-server has no logged model there is nothing to ask for.
+A run's `inputs.model_inputs` come only with `runs/get` and with GraphQL, which serves ten runs a request: they are
+asked for when a run is carried, not when it is listed. Its `outputs.model_outputs` come with every listing of 3.17.2,
+but with none of 3.0 and 3.4, so they are asked for as well. Where a server has no logged model there is nothing to ask
+for.
 
 POST `runs/log-inputs` may be repeated; `runs/outputs` answers 400 to a link that is there already, and stores nothing
 of the call then (MLflow 3.17.2).
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from amigrate.client.api import SEARCH_EXPERIMENTS, V2, Api, Endpoint, Work
 from amigrate.core.errors import ApiError, AuthError, NotFound, Rejected, Transient, Unsupported
@@ -28,6 +30,14 @@ RUNS_PER_QUERY = 10
 EXPERIMENTS_PER_SEARCH = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The logged models that a run took in, and those that it brought forth, each with its step."""
+
+    inputs: Sequence[str] = ()
+    outputs: Sequence[tuple[str, int]] = ()
+
+
 def inputs_of(doc: Doc) -> list[str]:
     """The ids of the logged models that a run took in."""
     return [str(one["model_id"]) for one in (doc.get("inputs") or {}).get("model_inputs") or []]
@@ -42,8 +52,8 @@ def outputs_of(doc: Doc) -> list[tuple[str, int]]:
 # ---- read -------------------------------------------------------------------------------------------------------
 
 
-async def add_inputs(api: Api, docs: Sequence[Doc]) -> None:
-    """Put `inputs.model_inputs` into runs as a listing gave them."""
+async def add(api: Api, docs: Sequence[Doc]) -> None:
+    """Put `inputs.model_inputs` and `outputs.model_outputs` into runs as a listing gave them."""
     if not docs or not await _may_have_models(api, len(docs)):
         return
     async with asyncio.TaskGroup() as group:
@@ -92,17 +102,18 @@ async def _add_to(api: Api, docs: Sequence[Doc]) -> None:
     found = await _queried(api, [str(doc["info"]["run_id"]) for doc in docs])
     for doc in docs:
         run_id = str(doc["info"]["run_id"])
-        models = found.get(run_id)
-        if models is None:
-            models = await _asked(api, run_id)
-        if models:
-            doc.setdefault("inputs", {})["model_inputs"] = [{"model_id": one} for one in models]
+        links = found.get(run_id) or await _asked(api, run_id)
+        if links.inputs:
+            doc.setdefault("inputs", {})["model_inputs"] = [{"model_id": one} for one in links.inputs]
+        if links.outputs:
+            doc["outputs"] = {"model_outputs": [{"model_id": one, "step": step} for one, step in links.outputs]}
 
 
-async def _queried(api: Api, run_ids: Sequence[str]) -> dict[str, list[str]]:
+async def _queried(api: Api, run_ids: Sequence[str]) -> dict[str, Links]:
     """The models of those runs that the query told of; nothing where GraphQL cannot be used."""
+    links = "inputs { modelInputs { modelId } } outputs { modelOutputs { modelId step } }"
     parts = [
-        f'r{number}: mlflowGetRun(input: {{runId: "{run_id}"}}) {{ run {{ inputs {{ modelInputs {{ modelId }} }} }} }}'
+        f'r{number}: mlflowGetRun(input: {{runId: "{run_id}"}}) {{ run {{ {links} }} }}'
         for number, run_id in enumerate(run_ids)
     ]
     try:
@@ -115,19 +126,24 @@ async def _queried(api: Api, run_ids: Sequence[str]) -> dict[str, list[str]]:
         return {}
     data = answer.get("data") or {}
     runs = {run_id: (data.get(f"r{number}") or {}).get("run") for number, run_id in enumerate(run_ids)}
-    return {
-        run_id: [str(one["modelId"]) for one in (run.get("inputs") or {}).get("modelInputs") or []]
-        for run_id, run in runs.items()
-        if run is not None
-    }
+    return {run_id: _told(run) for run_id, run in runs.items() if run is not None}
 
 
-async def _asked(api: Api, run_id: str) -> list[str]:
+def _told(run: Doc) -> Links:
+    """As GraphQL calls them."""
+    inputs = (run.get("inputs") or {}).get("modelInputs") or []
+    outputs = (run.get("outputs") or {}).get("modelOutputs") or []
+    return Links(
+        [str(one["modelId"]) for one in inputs], [(str(one["modelId"]), int(one.get("step") or 0)) for one in outputs]
+    )
+
+
+async def _asked(api: Api, run_id: str) -> Links:
     try:
         answer = await api.call(GET_RUN, params=[("run_id", run_id)])
     except NotFound:  # Gone since it was listed; reading its points will say so.
-        return []
-    return inputs_of(answer["run"])
+        return Links()
+    return Links(inputs_of(answer["run"]), outputs_of(answer["run"]))
 
 
 # ---- write ------------------------------------------------------------------------------------------------------

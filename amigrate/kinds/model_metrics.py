@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from amigrate.core import codec
+from amigrate.core.errors import Rejected
 from amigrate.core.model import Doc, Outcome, Ref, Status
 from amigrate.core.ports import Ids
 from amigrate.kinds import run_document as document
@@ -18,6 +20,8 @@ from amigrate.kinds.deleted_runs import even_if_deleted
 from amigrate.kinds.limits import lost
 from amigrate.kinds.log_batch import BATCH, ENTITIES
 from amigrate.kinds.series import chunks
+
+NAN = codec.number(math.nan)
 
 
 async def write_metrics(
@@ -38,9 +42,30 @@ async def write_metrics(
             continue
         sent = await _as_sent(target, run_id, new_id, points)
         for start in range(0, len(sent), ENTITIES):
-            body = {"run_id": run_id, "metrics": sent[start : start + ENTITIES]}
-            await even_if_deleted(target, run_id, lambda body=body: target.api.call(BATCH, body))  # type: ignore[misc]
+            losses += await _send(target, model, run_id, sent[start : start + ENTITIES])
     return losses, waiting
+
+
+async def _send(target: Target, model: Ref, run_id: str, points: Sequence[Doc]) -> list[Outcome]:
+    """Points of one run. Returns what was refused: before 3.17 a NaN that the run has already, which every one is."""
+
+    async def send(points: Sequence[Doc]) -> None:
+        body = {"run_id": run_id, "metrics": points}
+        await even_if_deleted(target, run_id, lambda: target.api.call(BATCH, body))
+
+    try:
+        await send(points)
+        return []
+    except Rejected as error:
+        numbers = [one for one in points if one["value"] != NAN]
+        if len(numbers) == len(points) or not target.api.abilities.older_than(3, 17):
+            raise
+        if numbers:
+            await send(numbers)
+        keys = sorted({one["key"] for one in points if one["value"] == NAN})
+        return [
+            lost("metric", key, model, f"the target takes no NaN that its run has already: {error}") for key in keys
+        ]
 
 
 def lost_metrics(model: Ref, metrics: Iterable[Doc]) -> list[Outcome]:

@@ -107,12 +107,13 @@ class RegistryVersion(Kind):
             tags[EXPERIMENTS_TAG] = named_experiments(tags[EXPERIMENTS_TAG], names)
         if RUNS_TAG in tags:
             tags[RUNS_TAG] = references.named(tags[RUNS_TAG], names)
+        source = str(doc.get("source") or "")
         return {
             "description": doc.get("description") or "",
             "stage": doc.get("current_stage") or NO_STAGE,
-            "run": names("run", str(doc.get("run_id") or "")),
+            "run": "" if version_source.is_copy(source) else names("run", str(doc.get("run_id") or "")),
             "run_link": doc.get("run_link") or "",
-            "source": version_source.named(str(doc.get("source") or ""), names),
+            "source": version_source.named(source, names),
             "tags": tags,
         }
 

@@ -144,7 +144,7 @@ class Run(Kind):
 
     async def load(self, api: Api, batch: Sequence[Record]) -> AsyncIterator[list[Record]]:
         """The logged models that they took in, which no listing tells."""
-        await model_links.add_inputs(api, [record.doc for record in batch])
+        await model_links.add(api, [record.doc for record in batch])
         yield [*batch]
 
     async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:

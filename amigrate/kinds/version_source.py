@@ -60,7 +60,8 @@ async def origin_at(target: Target, record: Record, ids: Ids, is_prompt: bool) -
         new = ids.new_id("model_version", other)
         if new is None:
             raise Unresolved(f"it is a copy of version {other}, which is not at the target")
-        return Origin(f"models:/{new}")
+        # Newer servers give it the run of that version themselves, and refuse any other.
+        return Origin(f"models:/{new}", run_id if target.api.registry.abilities.older_than(3, 17) else "")
     if logged := OF_MODEL.match(source):
         model_id = ids.new_id(references.LOGGED_MODEL, logged["model"])
         if model_id is None:
@@ -122,6 +123,11 @@ def place(source: str) -> str:
     """A source without what may differ between two that mean the same files: how their root is addressed."""
     placed = PLACE.match(source) or OF_RUN.match(source)
     return f"{placed['owner']}/artifacts{placed['rest'] or ''}" if placed else source
+
+
+def is_copy(source: str) -> bool:
+    """Of another version: its run is the run of that one, which servers before 3.17 did not tell."""
+    return OF_VERSION.match(source) is not None
 
 
 def named(source: str, names: Names) -> str:

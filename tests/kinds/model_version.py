@@ -19,9 +19,11 @@ def seed(rest: Rest, name: str) -> None:
 
 
 def copied(rest: Rest, name: str) -> None:
-    """A version of another model that is a copy of this one, and comes before it by name."""
+    """A version of another model that is a copy of this one, and comes before it by name; as MLflow's client copies."""
+    run_id = rest.get("model-versions/get", {"name": name, "version": "1"})["model_version"]["run_id"]
     rest.post("registered-models/create", {"name": f"a copy of {name}"})
-    rest.post("model-versions/create", {"name": f"a copy of {name}", "source": f"models:/{name}/1"})
+    body = {"name": f"a copy of {name}", "source": f"models:/{name}/1", "run_id": run_id}
+    rest.post("model-versions/create", body)
 
 
 def mutate(rest: Rest, name: str) -> None:
