@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,24 @@ def expected(source: MlflowServer) -> Workspace:
 
 
 @pytest.fixture(params=VERSIONS)
-def target(request: pytest.FixtureRequest, new_server: NewServer, tmp_path: Path) -> Iterator[MlflowServer]:
-    python = python_of(request.param) if request.param else None
-    yield new_server(backend=str(tmp_path / "mlruns"), env=ALLOW, python=python)
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def target(version: str, new_server: NewServer, tmp_path: Path) -> MlflowServer:
+    python = python_of(version) if version else None
+    return new_server(backend=str(tmp_path / "mlruns"), env=ALLOW, python=python)
+
+
+def taken_by(version: str, workspace: Workspace) -> tuple[Workspace, list[str]]:
+    """What a file store of this version takes of it, and the keys that it refuses: before 2.16 any with a colon."""
+    taken, refused = deepcopy(workspace), [REFUSED_TAG]
+    for run in runs_of(taken) if version == "2.9.2" else ():
+        colons = [key for key in run.metrics if ":" in key]
+        refused += colons
+        run.metrics = {key: points for key, points in run.metrics.items() if key not in colons}
+    return taken, refused
 
 
 def runs_of(workspace: Workspace) -> list[Run]:
@@ -62,14 +76,17 @@ def copied(cli: Cli, source: str, target: str, *more: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_lost_answers_double_nothing(source: MlflowServer, expected: Workspace, target: MlflowServer, cli: Cli) -> None:
+def test_lost_answers_double_nothing(
+    source: MlflowServer, expected: Workspace, version: str, target: MlflowServer, cli: Cli
+) -> None:
     """Half of the batches fail, most of them after they took effect: only what is missing is sent again."""
+    taken, refused = taken_by(version, expected)
     only_batches = lambda method, path: path.endswith("/runs/log-batch")  # noqa: E731
     with FaultProxy(target.uri, seed=5, lost_answers=0.3, resets=0.1, cut_bodies=0.1, only=only_batches) as proxy:
         told = copied(cli, source.uri, proxy.uri)
         assert proxy.faults["lost_answers"] > 10
-    assert [loss["id"] for loss in told["losses"]] == [REFUSED_TAG]
-    assert differences(expected, snapshot(target.uri)) == []
+    assert sorted(loss["id"] for loss in told["losses"]) == sorted(refused)
+    assert differences(taken, snapshot(target.uri)) == []
 
 
 def test_a_param_of_several_lines_may_come_twice(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
@@ -90,8 +107,11 @@ def test_a_param_of_several_lines_may_come_twice(new_server: NewServer, cli: Cli
 
 
 @pytest.mark.campaign
-def test_killed_and_resumed(source: MlflowServer, expected: Workspace, target: MlflowServer, cli: Cli) -> None:
+def test_killed_and_resumed(
+    source: MlflowServer, expected: Workspace, version: str, target: MlflowServer, cli: Cli
+) -> None:
     """A run that was begun is read back first. Without any journal, too."""
+    taken, _ = taken_by(version, expected)
     args = ("copy-all", "--source", source.uri, "--target", target.uri, "--deleted")
     kills = 0
     for seconds in (1.5, 2.0, 2.5, 3.0):
@@ -104,7 +124,7 @@ def test_killed_and_resumed(source: MlflowServer, expected: Workspace, target: M
             kills += 1
     assert kills
     copied(cli, source.uri, target.uri)
-    assert differences(expected, snapshot(target.uri)) == []
+    assert differences(taken, snapshot(target.uri)) == []
     with Rest(source.uri) as rest:  # A run that goes on is written once more, with what is new.
         found = rest.post("experiments/search", {"max_results": 100})["experiments"]
         states = next(one["experiment_id"] for one in found if one["name"] == "states")
@@ -119,7 +139,7 @@ def test_killed_and_resumed(source: MlflowServer, expected: Workspace, target: M
         more = [{"key": "later", "value": 7, "timestamp": 9, "step": 1}]
         rest.post("runs/log-batch", {"run_id": running, "metrics": more})
     copied(cli, source.uri, target.uri)
-    wanted = deepcopy(expected)
+    wanted = deepcopy(taken)
     late = next(run for run in runs_of(wanted) if run.run_id == running)
     late.metrics["later"] = [(0.0, 5, 0), (1.0, 5, 0), (7.0, 9, 1)]
     assert differences(wanted, snapshot(target.uri)) == []
