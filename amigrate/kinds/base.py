@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
+from amigrate.artifacts.proxy import proxy_path
 from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core import codec
 from amigrate.core.errors import AmigrateError, Uncarriable, Unresolved
@@ -302,6 +303,10 @@ class Kind:
     def location(self, record: Record) -> str:
         """Where an object's files lie, as its server says it; empty where it has none."""
         return ""
+
+    def is_proxied(self, api: Api, record: Record) -> bool:
+        """Whether its files lie where only the server itself reaches them."""
+        return proxy_path(self.location(record), api.uri) is not None
 
     async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
         return []

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
-from amigrate.artifacts.proxy import proxy_path
 from amigrate.client.api import Api
 from amigrate.core.choice import Choice
 from amigrate.core.errors import CannotContinue
@@ -56,15 +55,15 @@ class ServerSource:
         if not batch:
             return []
         kind = self._kinds[batch[0].ref.kind]
-        self._check_destination(kind.location(record) for record in batch)
+        self._check_destination(kind, batch)
         return await kind.with_files(self._api, batch)
 
-    def _check_destination(self, locations: Iterable[str]) -> None:
+    def _check_destination(self, kind: Kind, batch: Sequence[Record]) -> None:
         """A private server that looks for files in the wrong place finds none, and says nothing."""
         store = self._api.store
         if store is None or not store.lacks_artifacts:
             return
-        if any(proxy_path(location, self._api.uri) is not None for location in locations):
+        if any(kind.is_proxied(self._api, record) for record in batch):
             raise CannotContinue(
                 f"{self.label} names files that its server kept, and there is no folder {store.artifacts}: tell where "
                 "they are with --artifacts-destination, or leave them out with --no-artifacts"

@@ -259,6 +259,7 @@ def test_a_target_is_made_whole_or_not_at_all(made: Made, cli: Cli, tmp_path: Pa
     ended = cli(*args)
     assert ended.returncode == 0, ended.stderr
     assert [one.name for one in (tmp_path / "new").glob("*.part*")] == []
+    assert (tmp_path / "new" / "mlartifacts").is_dir(), "such a source without it is taken for one that lost it"
 
 
 @pytest.mark.campaign
@@ -278,17 +279,11 @@ def test_files_that_lie_elsewhere_are_asked_for(made: Made, cli: Cli, tmp_path: 
     alone = tmp_path / "alone" / "mlflow.db"
     alone.parent.mkdir()
     shutil.copyfile(made.database, alone)
-    uri, folder = f"sqlite:///{alone}", tmp_path / "archive"
-    refused = cli("export-all", "--tracking-uri", uri, "--output-dir", folder)
+    uri = f"sqlite:///{alone}"
+    refused = cli("export-all", "--tracking-uri", uri, "--output-dir", tmp_path / "archive")
     assert refused.returncode == 4
     assert f"there is no folder {alone.parent}/mlartifacts" in refused.stdout
     assert "--artifacts-destination" in refused.stdout
-    told = done(cli, "export-all", "--output-dir", folder, "--artifacts-destination", made.artifacts, uri=uri)
-    assert told["objects"]["artifacts"]["created"] > 0
-    # Such a target has the folder from the beginning, whatever comes.
-    target = f"sqlite:///{tmp_path}/target/mlflow.db"
-    done(cli, "copy-all", "--source", uri, "--target", target, "--no-artifacts")
-    assert (tmp_path / "target" / "mlartifacts").is_dir()
 
 
 @pytest.mark.campaign
@@ -319,6 +314,7 @@ def rows_of(database: Path, query: str) -> int:
     return 0
 
 
+@pytest.mark.campaign
 @pytest.mark.debian
 def test_postgres_as_an_end(
     made: Made, postgres: PostgresServer, new_server: NewServer, cli: Cli, tmp_path: Path
