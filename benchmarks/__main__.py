@@ -61,7 +61,8 @@ def suite(
     """One workload on one kind of server: amigrate against the limit and the peer."""
     work = TINY if quick else ALL[workload]
     work = work if part == 1 else work.part(part)
-    plan = suite_benchmark.Plan(work, ARENAS[server], 1 if quick else repeat, share)
+    tried = suite_benchmark.CONCURRENCY[:1] if quick else suite_benchmark.CONCURRENCY
+    plan = suite_benchmark.Plan(work, ARENAS[server], 1 if quick else repeat, share, tried)
     options = {"workload": workload, "server": server, "share": share, "part": part}
     asked = " ".join(f"--{name} {value}" for name, value in options.items() if value not in (0.0, 1.0))
     _show("suite", f"suite {asked}", suite_benchmark.table(suite_benchmark.measure(plan)), quick, write)

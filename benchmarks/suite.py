@@ -47,6 +47,8 @@ class Plan:
     repeat: int = 3
     share: float = 0.0
     """The part of the workload that the peer gets; 0 leaves it out."""
+    tried: Sequence[int] = CONCURRENCY
+    """Concurrencies that the limit is looked for at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ class _Bench:
 
     def limit_of_reading(self, source: Place) -> tuple[Figures, int]:
         """The best of some concurrencies."""
-        return _best(lambda at: self._bare(source, limit.export(self._plan.work), at))
+        return self._best(lambda at: self._bare(source, limit.export(self._plan.work), at))
 
     def limit_of_writing(self) -> tuple[Figures, int]:
         """The same; each into a server of its own."""
@@ -192,7 +194,10 @@ class _Bench:
             with self._empty() as target:
                 return self._bare(target, limit.load(self._plan.work), at)
 
-        return _best(once)
+        return self._best(once)
+
+    def _best(self, once: Callable[[int], Figures]) -> tuple[Figures, int]:
+        return min(((once(at), at) for at in self._plan.tried), key=lambda one: one[0].seconds)
 
     def _bare(self, place: Place, waves: Sequence[Sequence[limit.Job]], at: int) -> Figures:
         requests, cpu = place.requests(), place.cpu()
@@ -210,10 +215,6 @@ class _Bench:
                 exported.append(self.run(source, mover.export(source.uri, archive), archive))
                 imported.append(self.imported(mover, archive))
         return (exported[0], tuple(exported[1:])), (imported[0], tuple(imported[1:]))
-
-
-def _best(once: Callable[[int], Figures]) -> tuple[Figures, int]:
-    return min(((once(at), at) for at in CONCURRENCY), key=lambda one: one[0].seconds)
 
 
 def _median(figures: Sequence[Figures]) -> Figures:

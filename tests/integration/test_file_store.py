@@ -89,6 +89,7 @@ def test_lost_answers_double_nothing(
     assert differences(taken, snapshot(target.uri)) == []
 
 
+@pytest.mark.campaign
 def test_a_param_of_several_lines_may_come_twice(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
     """A file store compares what it has without its \\r, and refuses the same param once more."""
     source, target = new_server(), new_server(backend=str(tmp_path / "mlruns"), env=ALLOW)

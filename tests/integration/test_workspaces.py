@@ -182,6 +182,7 @@ def test_kills_at_any_moment(source: MlflowServer, new_server: NewServer, runner
         same(source, imported, space)
 
 
+@pytest.mark.campaign
 def test_one_workspace_of_many(source: MlflowServer, new_server: NewServer, runner: Cli) -> None:
     """Who asks for none gets the default one, and hears of the others; journals of two workspaces stay apart."""
     plain, shared = new_server(), new_server(args=WITH)
