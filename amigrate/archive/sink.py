@@ -122,7 +122,9 @@ class ArchiveSink:
         path = self._layout.file(record.ref, file.ref.id)
         digest, size = hashlib.sha256(), 0
         on_disk(lambda: path.parent.mkdir(parents=True, exist_ok=True), path)
-        part = path.with_name(path.name + PART)
+        # Not beside it: `x.part` may be the name of another file of the same object.
+        part = self._layout.root.joinpath(PRIVATE, "spool", f"{_short(Ref('file', file.ref.id, record.ref))}{PART}")
+        on_disk(lambda: part.parent.mkdir(parents=True, exist_ok=True), part)
         out = on_disk(lambda: part.open("wb"), path)
         try:
             async with body.open() as stream:

@@ -210,3 +210,16 @@ def test_damage_on_disk_is_found(source_server: SourceServer, new_server: NewSer
     arrived = [run for one in snapshot(target.uri).experiments.values() for run in one.runs]
     assert len(arrived) == len(runs) - 2
     assert not [run for run in arrived if str(name) in run.artifacts]
+
+
+def test_a_file_named_like_half_of_another_one(new_server: NewServer, cli: Cli, tmp_path: Path) -> None:
+    source = new_server()
+    with Rest(source.uri) as rest:
+        for number in range(8):
+            info = rest.post(f"{API}runs/create", {"experiment_id": "0", "start_time": number})["run"]["info"]
+            for name in ("ckpt.part", "ckpt", "ckpt.part.part"):
+                rest.upload(info["artifact_uri"], name, name.encode())
+    done = cli("export-all", "--tracking-uri", source.uri, "--output-dir", tmp_path / "all")
+    assert done.returncode == 0, done.stderr
+    for name in ("ckpt.part", "ckpt", "ckpt.part.part"):
+        assert [one.read_bytes() for one in (tmp_path / "all").rglob(name)] == [name.encode()] * 8
