@@ -231,7 +231,8 @@ class Mounts(Cli):
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> Mounts:
-    """With or without privileges; skips where the system lets nobody mount anything."""
+    """With or without privileges. Many containers let nobody mount anything: a full and a read-only disk cannot be had
+    there, and plain `pytest` has to pass where only Python and pip are."""
     runner = Mounts(tmp_path / "mounts")
     for prefix in (("unshare", "--mount"), ("unshare", "--mount", "--map-root-user")):
         runner.prefix = prefix
