@@ -13,7 +13,7 @@ from amigrate.engine import ledger
 from amigrate.engine.ledger import Ledger
 
 TO_ITS_END = (0, 1)
-"""Exit codes of a command that has looked at everything."""
+"""Exit codes of a command that has looked at everything, unless an error has stopped it."""
 
 
 def state_home() -> Path:
@@ -69,7 +69,8 @@ def command_line(place: Path, more: Sequence[str]) -> CommandLine:
         raise UsageError(f"the command was given in {folder}, which is not there any more: give it yourself")
     words += [word for name, uri in job.command["ends"].items() if not _has(words, name) for word in (name, uri)]
     words += _places(job.folder.resolve(), exports=words[0].startswith("export"))
-    if job.pulse.get("exit_code") in TO_ITS_END and not _has(words, "--only-failed"):
+    ended = job.pulse.get("exit_code") in TO_ITS_END and not job.pulse.get("error")
+    if ended and not _has(words, "--only-failed"):
         words.append("--only-failed")
     return CommandLine([*words, *more], folder)
 

@@ -83,6 +83,7 @@ async def _experiments(api: Api) -> Doc:
         ) from error
     if not isinstance(found, dict):
         raise NoServer(f"what answers at {api.uri} is not an MLflow server: {CHECK}")
+    api.proven = True
     return found
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from amigrate.client.http import Http, Params, encode_path
 from amigrate.core import codec
 from amigrate.core.choice import Choice
-from amigrate.core.errors import AmigrateError, ApiError, NoServer, TooLarge, TooSlow, Transient
+from amigrate.core.errors import AmigrateError, ApiError, NoServer, TooLarge, TooSlow, Transient, Unsupported
 from amigrate.core.model import Body, Doc, Stream
 from amigrate.core.ports import Guard, Work
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 V2 = "/api/2.0/mlflow"
 V3 = "/api/3.0/mlflow"
 AJAX = "/ajax-api/2.0/mlflow"
+ASKED_AGAIN = 2
+"""How often a server that answers is asked again for what it says it does not have: one of its replicas may."""
 PATIENCE = 2
 """Attempts at an answer that comes too slowly, before less is asked for: gateways wait a minute each time."""
 
@@ -92,6 +94,10 @@ class Api:
         """Whether this server may have logged models, once somebody has asked."""
         self.named_users: list[str] = []
         """Users that an operator has named: servers without a list of them tell of these."""
+        self.proven = False
+        """True once this was seen to be an MLflow server, so that an answer of something else says nothing of it."""
+        self.absent: set[str] = set()
+        """Paths that this server was seen not to have."""
         self.ceilings: dict[str, int] = {}
         """By path, how many objects an answer may hold, since more took too long."""
         self.named_models: set[str] = set()
@@ -125,6 +131,7 @@ class Api:
         view = Api(self.http.within(workspace), guard)
         view.abilities, view.shown, view.with_deleted = self.abilities, self.shown, self.with_deleted
         view.ceilings, view.asked = self.ceilings, self.asked
+        view.proven, view.absent = self.proven, self.absent
         return view
 
     async def call(
@@ -137,7 +144,7 @@ class Api:
         recover: Callable[[], Awaitable[Doc | None]] | None = None,
         divisible: bool = False,
     ) -> Doc:
-        """One JSON request; returns the parsed answer (`{}` where it is empty).
+        """One JSON request; returns the parsed answer (`{}` where one that writes gets an empty one).
 
         `recover` may change `body` before it is sent again. Raises `ApiError` as `client.http.error_of` judges, after
         the guard's retries; `TooLarge` where the request is `divisible` and the server, or a gateway in front of it,
@@ -149,7 +156,7 @@ class Api:
         async def attempt() -> tuple[Doc, int]:
             data = None if body is None else codec.dumps(body)
             raw = await self.http.send(endpoint.method, endpoint.path, params=params, body=data, headers=headers)
-            return _parsed(raw, endpoint.path), len(raw) + len(data or b"")
+            return _parsed(raw, endpoint), len(raw) + len(data or b"")
 
         if divisible:
             return await self._divisible(endpoint, attempt)
@@ -170,7 +177,7 @@ class Api:
 
         async def attempt() -> tuple[tuple[Doc, int], int]:
             raw = await self.http.send(endpoint.method, endpoint.path, params=params, body=data, at_most=at_most)
-            return (_parsed(raw, endpoint.path), len(raw)), len(raw) + len(data or b"")
+            return (_parsed(raw, endpoint), len(raw)), len(raw) + len(data or b"")
 
         if at_most is None:
             return await self._sent(endpoint, attempt)
@@ -183,11 +190,39 @@ class Api:
         recover: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         """A request inside the guard. Raises `NoServer` where it is given up and the server answers nothing else."""
+
+        async def certain() -> tuple[T, int]:
+            return await self._certain(endpoint.path, attempt)
+
         try:
-            return await self.guard.call(endpoint.work, attempt, resend=endpoint.resend, recover=recover)
+            return await self.guard.call(endpoint.work, certain, resend=endpoint.resend, recover=recover)
         except Transient as error:
             await self._check_pulse(error)
             raise
+
+    async def _certain(self, path: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """An attempt whose 404 is the server's own: a gateway answers the same while there is no server behind it."""
+        for _ in range(ASKED_AGAIN):
+            try:
+                return await attempt()
+            except Unsupported as error:
+                if error.code or error.status not in (404, 405) or not self.proven or path in self.absent:
+                    raise
+                await self._check_presence(error)
+        try:
+            return await attempt()
+        except Unsupported:
+            self.absent.add(path)
+            raise
+
+    async def _check_presence(self, error: Unsupported) -> None:
+        """Raises `Transient` where what every MLflow server has is not there either."""
+        endpoint = SEARCH_EXPERIMENTS
+        try:
+            await self.http.send(endpoint.method, endpoint.path, body=codec.dumps({"max_results": 1}))
+        except Unsupported as other:
+            reason = f"{self.place} is no MLflow server at the moment ({other})"
+            raise Transient(reason, endpoint=error.endpoint, unreachable=True) from error
 
     async def _check_pulse(self, error: Transient) -> None:
         """A request was given up: is it only that one? A database that is gone would fail object after object."""
@@ -209,7 +244,7 @@ class Api:
 
         async def impatient() -> tuple[T, int]:
             try:
-                return await attempt()
+                return await self._certain(endpoint.path, attempt)
             except Transient as error:
                 error.attempts = min(error.attempts, PATIENCE) if error.slow else error.attempts
                 raise
@@ -224,7 +259,21 @@ class Api:
 
     def file(self, path: str, params: Params = (), size: int | None = None) -> Body:
         """A file of the server as a body; `path` is encoded already."""
-        return Body(lambda: self.guard.stream(lambda: self.http.download(path, params=params)), size)
+        return Body(lambda: self.guard.stream(lambda: self._download(path, params, size)), size)
+
+    @asynccontextmanager
+    async def _download(self, path: str, params: Params, size: int | None) -> AsyncIterator[Stream]:
+        """A file as it comes. One that comes without its length has the one that its listing told."""
+        async with AsyncExitStack() as opened:
+
+            async def attempt() -> Stream:
+                return await opened.enter_async_context(self.http.download(path, params=params))
+
+            stream = await self._certain(path, attempt)
+            if stream.size is None and size:
+                yield Stream(_not_less(stream.chunks, size, path), None)
+            else:
+                yield stream
 
     async def upload(self, endpoint: Endpoint, body: Body, params: Params = ()) -> int:
         """Send a body, opened anew for every attempt; returns the bytes sent."""
@@ -267,7 +316,20 @@ class _Counted:
             raise
 
 
-def _parsed(raw: bytes, path: str) -> Any:
+async def _not_less(chunks: AsyncIterator[bytes], size: int, path: str) -> AsyncIterator[bytes]:
+    """A file that nobody has said the length of when it began: whoever cuts it short looks as if it had ended."""
+    came = 0
+    async for chunk in chunks:
+        came += len(chunk)
+        yield chunk
+    if came < size:
+        raise Transient(f"the answer was cut short: {came} of {size} bytes came", endpoint=path)
+
+
+def _parsed(raw: bytes, endpoint: Endpoint) -> Any:
+    path = endpoint.path
+    if not raw and endpoint.work is Work.READ:
+        raise Transient("the answer is empty", endpoint=path, attempts=3)
     if not raw:
         return {}
     try:

@@ -290,6 +290,11 @@ class Journal:
         ).fetchone()
         return row is not None
 
+    def no_failure(self, ref: Ref) -> None:
+        """What failed when an earlier session tried has gone well."""
+        where = "kind = ? AND key = ? AND status = ? AND session < ?"
+        self._write(f"DELETE FROM objects WHERE {where}", [(ref.kind, ref.key, Status.FAILED, self.session)])
+
     # ---- what is not at the source any more -------------------------------------------------------------------
 
     def unmet(self, kind: str, parent: Ref | None) -> list[Known]:

@@ -20,6 +20,7 @@ from amigrate.engine.digests import Digests
 from amigrate.engine.inventory import NOT_COMPARED, Inventory, Noted
 from amigrate.engine.plan import groups, order
 from amigrate.engine.stats import Stats
+from amigrate.engine.unbroken import unbroken
 
 ARTIFACT = "artifact"
 EXPERIMENT = "experiment"
@@ -109,7 +110,7 @@ class Survey:
     async def _pages(self, kind: Kind, parents: Sequence[Record]) -> AsyncIterator[list[Record]]:
         """The pages of a listing; who lacks a kind has none of it."""
         try:
-            async for page in self._source.scan(kind.name, parents).pages():
+            async for page in unbroken(kind.name, self._source.scan(kind.name, parents).pages()):
                 yield page
         except CannotContinue:
             raise

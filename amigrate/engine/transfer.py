@@ -20,11 +20,12 @@ from amigrate.core.ports import Kind, Scan, Sink, Source
 from amigrate.engine.budget import ByteBudget
 from amigrate.engine.closure import Closure
 from amigrate.engine.crowd import Crowd
-from amigrate.engine.due import REASON, Due
+from amigrate.engine.due import ALL, REASON, Due
 from amigrate.engine.journal import Journal
 from amigrate.engine.plan import below, groups, order, own_children
 from amigrate.engine.shard import RECORDS_AT_ONCE, Shards, lost, outcome
 from amigrate.engine.stats import Stats
+from amigrate.engine.unbroken import unbroken
 from amigrate.engine.vanished import Vanished
 
 EXPERIMENT = "experiment"
@@ -170,7 +171,7 @@ class Transfer:
             self._note([one for one in uncarried if one.name not in request.left_out])
         self._shards.account(
             [
-                Outcome(Ref(name, "(all)"), Status.EXCLUDED, reason=reason, name=name)
+                Outcome(Ref(name, ALL), Status.EXCLUDED, reason=reason, name=name)
                 for name, reason in request.left_out.items()
             ]
         )
@@ -234,7 +235,7 @@ class Transfer:
         walked = [await self._group(kind, some, request) for some in groups(chosen)]
         if kind in self._unlisted:
             return walked
-        late, deleted = self._chosen(kind, await self._listed(kind, scan.again()), request)
+        late, deleted = self._chosen(kind, await self._listed(kind, scan.again(), shown=True), request)
         if late and self._kinds[kind].named and request.agrees:
             late = await self._agreed_late(kind, late)
         walked += [await self._group(kind, some, request) for some in groups(late)]
@@ -261,11 +262,11 @@ class Transfer:
         self._shards.account([outcome(record, Status.EXCLUDED, reason) for record in empty])
         return [record for record in roots.chosen if record.ref not in homes - kept]
 
-    async def _listed(self, kind: str, pages: AsyncIterator[list[Record]]) -> list[Record]:
+    async def _listed(self, kind: str, pages: AsyncIterator[list[Record]], shown: bool = False) -> list[Record]:
         """All that a listing of parents shows. A source that lacks the kind has none of it."""
         found: list[Record] = []
         try:
-            async for page in pages:
+            async for page in unbroken(kind, pages, shown):
                 found += page
         except CannotContinue:
             raise
@@ -278,7 +279,9 @@ class Transfer:
             self._unlisted.add(kind)
             reason = f"could not be listed to the end: {error}"
             self._stats.listed[kind] += 1
-            self._shards.account([Outcome(Ref(kind, "(all)"), Status.FAILED, reason=reason)])
+            self._shards.account([Outcome(Ref(kind, ALL), Status.FAILED, reason=reason)])
+        else:
+            self._journal.no_failure(Ref(kind, ALL))
         return found
 
     def _miss(self, kind: Kind, error: Unsupported) -> None:
@@ -369,7 +372,9 @@ class Transfer:
             if error is None and not again and request.lists_all(self._kinds[kind]):
                 there = await self._vanished.unmet(kind, group.parents, request.deleted)
                 await self._page(*self._fresh(there, request, again))
-            elif error is not None and not isinstance(error, Unsupported):  # A source that lacks a kind has none of it.
+            elif isinstance(error, Unsupported):  # A source that lacks a kind has none of it, nor is asked again.
+                group.scans.pop(kind)
+            elif error is not None:
                 came = " that came meanwhile" if again else ""
                 unlisted.append(f"its {kind.replace('_', ' ')}s{came} could not be listed to the end: {error}")
         return unlisted
@@ -421,7 +426,7 @@ class Transfer:
         async with asyncio.TaskGroup() as group:
             await slots.acquire()
             try:
-                async for page in pages:
+                async for page in unbroken(kind, pages, again):
                     job = group.create_task(self._page(*self._fresh(page, request, again)))
                     job.add_done_callback(lambda _: slots.release())
                     await slots.acquire()

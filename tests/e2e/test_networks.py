@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64encode
+from collections import Counter
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from aiohttp import web
@@ -245,3 +247,89 @@ def test_a_server_that_does_not_answer_in_time(server: MlflowServer, discreet: C
     assert done.returncode == 4
     assert "no answer within 1 s" in done.stderr
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" in done.stderr
+
+
+NO_SERVER = "<html><head><title>404 page not found</title></head></html>"
+
+
+@pytest.mark.parametrize("listing", ["/runs/search", "/experiments/search"])
+def test_a_gateway_without_a_server_behind_it_for_a_while(
+    server: MlflowServer, new_server: NewServer, discreet: Cli, listing: str
+) -> None:
+    """What it answers meanwhile is no word of the server about what it has."""
+    away = {"since": 0.0, "asked": 0.0}
+
+    async def check(request: web.BaseRequest, body: bytes) -> web.Response | None:
+        away["asked"] += request.raw_path.partition("?")[0].endswith(listing)
+        # The first search for experiments tells which server this is.
+        if not away["since"] and away["asked"] > (listing == "/experiments/search"):
+            away["since"] = monotonic()
+        if away["since"] and monotonic() < away["since"] + 1.5:
+            return web.Response(status=404, text=NO_SERVER, content_type="text/html")
+        return None
+
+    target = new_server()
+    with Gateway(server.uri, check) as gateway:
+        done = discreet("copy-all", "--source", gateway.uri, "--target", target.uri, "--debug")
+    assert done.returncode == 0, done.stderr
+    assert differences(snapshot(server.uri), snapshot(target.uri)) == []
+
+
+def test_a_gateway_whose_server_never_comes_back(server: MlflowServer, new_server: NewServer, discreet: Cli) -> None:
+    """The command stops, and says that it has not seen everything; so does a comparison."""
+    away = {"is": False}
+
+    async def check(request: web.BaseRequest, body: bytes) -> web.Response | None:
+        away["is"] = away["is"] or "/runs/search" in request.raw_path
+        return web.Response(status=404, text=NO_SERVER, content_type="text/html") if away["is"] else None
+
+    target = new_server()
+    with Gateway(server.uri, check) as gateway:
+        copy = ("copy-all", "--source", gateway.uri, "--target", target.uri)
+        for command in (copy, ("verify", gateway.uri, target.uri)):
+            away["is"] = False
+            done = discreet(*command, MLFLOW_HTTP_REQUEST_MAX_RETRIES="2")
+            assert done.returncode == 4, done.stdout + done.stderr
+            assert "is no MLflow server at the moment" in done.stdout + done.stderr
+
+
+def test_files_cut_short_without_a_length(server: MlflowServer, new_server: NewServer, discreet: Cli) -> None:
+    """Where nobody says how long an answer is, its end may be a cut: the listing told how long the file is."""
+    cut = {"times": 0}
+
+    async def check(request: web.BaseRequest, body: bytes) -> web.StreamResponse | None:
+        if "/b%20c.json" not in request.raw_path or cut["times"] >= RUNS // 2:
+            return None
+        cut["times"] += 1
+        whole = await gateway.forward(request, body)
+        assert isinstance(whole, web.Response)
+        assert isinstance(whole.body, bytes)
+        answer = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        answer.enable_chunked_encoding()
+        await answer.prepare(request)
+        await answer.write(whole.body[:10])
+        await answer.write_eof()
+        return answer
+
+    target = new_server()
+    with Gateway(server.uri, check) as gateway:
+        done = discreet("copy-all", "--source", gateway.uri, "--target", target.uri, "--debug")
+    assert done.returncode == 0, done.stderr
+    assert cut["times"] == RUNS // 2
+    assert differences(snapshot(server.uri), snapshot(target.uri)) == []
+
+
+def test_empty_answers_are_no_answers(server: MlflowServer, new_server: NewServer, discreet: Cli) -> None:
+    """A listing that comes as nothing at all is asked for again."""
+    asked: Counter[str] = Counter()
+
+    async def check(request: web.BaseRequest, body: bytes) -> web.Response | None:
+        path = request.raw_path.partition("?")[0]
+        asked[path] += 1
+        return web.Response(status=200, text="") if "search" in path and asked[path] <= 2 else None
+
+    target = new_server()
+    with Gateway(server.uri, check) as gateway:
+        done = discreet("copy-all", "--source", gateway.uri, "--target", target.uri, "--debug")
+    assert done.returncode == 0, done.stderr
+    assert differences(snapshot(server.uri), snapshot(target.uri)) == []

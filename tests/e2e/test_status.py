@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from tests.comparison import differences, snapshot
 from tests.conftest import Cli, NewServer, SourceServer
 from tests.fakes.fault_proxy import FaultProxy
+from tests.fakes.gateway import Gateway
 from tests.rest import Rest
 from tests.servers import MlflowServer
 from tests.workspace import BASE
@@ -103,6 +106,41 @@ def test_retry_takes_up_what_failed(servers: tuple[MlflowServer, MlflowServer], 
             assert not [key for key in proxy.requests - before if "review" in key[1]]
     text = b"".join(one.read_bytes() for one in state.iterdir())
     assert b"hunter" not in text
+
+
+@pytest.mark.parametrize("listing", ["/registered-models/search", "/experiments/search"])
+def test_retry_takes_up_what_was_never_listed(
+    servers: tuple[MlflowServer, MlflowServer], new_server: NewServer, cli: Cli, tmp_path: Path, listing: str
+) -> None:
+    """What no listing has shown is in no journal: it has not failed, but it was not looked at either."""
+    source, target = servers[0], new_server()
+    asked = {"times": 0, "refused": 0}
+
+    async def check(request: web.BaseRequest, body: bytes) -> web.Response | None:
+        if not request.raw_path.partition("?")[0].endswith(listing):
+            return None
+        asked["times"] += 1
+        if asked["refused"] or asked["times"] < first:
+            return None
+        asked["refused"] += 1
+        return web.json_response({"error_code": "INVALID_PARAMETER_VALUE", "message": "not today"}, status=400)
+
+    first = 2 if listing == "/experiments/search" else 1  # The first one tells which server this is.
+    with Rest(source.uri) as rest:
+        names = [f"model {number} of {listing[1:7]}" for number in range(2)]
+        for name in names:
+            rest.post("registered-models/create", {"name": name})
+            rest.post("model-versions/create", {"name": name, "source": "s3://elsewhere/model"})
+    with Gateway(source.uri, check) as gateway:
+        done = cli("copy-all", "--source", gateway.uri, "--target", target.uri, "--state", tmp_path / "state")
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert asked["refused"] == 1
+        done = cli("retry", tmp_path / "state", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        if listing == "/registered-models/search":  # Once it has been listed, there is nothing left to take up.
+            done = cli("retry", tmp_path / "state", "--json")
+            assert json.loads(done.stdout)["objects"]["registered-models"] == {"excluded": 2}
+    assert differences(snapshot(source.uri), snapshot(target.uri)) == []
 
 
 def test_retry_continues_a_command_that_was_killed(
