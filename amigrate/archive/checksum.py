@@ -22,8 +22,8 @@ READ = 1024 * 1024
 
 
 def with_blank(info: Doc) -> Doc:
-    """The `info` of a document that is about to be written."""
-    return {"sha256": ZEROS, **info}
+    """The `info` of a document that is about to be written, or written again."""
+    return {"sha256": ZEROS, **info} | {"sha256": ZEROS}
 
 
 def write(out: IO[bytes], parts: Iterable[bytes]) -> None:

@@ -27,9 +27,16 @@ class Entries:
         self._seen: dict[Own, None] = {}
         """What the source lists now, in its order: the order in which an import makes them."""
 
-    def see(self, ref: Ref) -> None:
-        """The source lists this one, after those that were seen before."""
-        self._seen.setdefault((ref.kind, ref.id))
+    def see(self, ref: Ref, doc: Doc) -> None:
+        """The source lists this one like this, after those that were seen before.
+
+        What is there becomes this, whatever is remembered of it: whoever was killed may have noted what it had not
+        written.
+        """
+        own = ref.kind, ref.id
+        self._seen.setdefault(own)
+        if own in self._kept:
+            self._kept[own] = doc
 
     def __contains__(self, ref: Ref) -> bool:
         return (ref.kind, ref.id) in self._kept

@@ -11,7 +11,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from amigrate.archive import checksum, envelope, indexes
-from amigrate.archive.document import HEAD_END, METRICS_LINE
+from amigrate.archive.document import HEAD_END, METRICS_LINE, read
 from amigrate.archive.entries import Entries
 from amigrate.archive.layout import EXPERIMENT, INDEX, MANIFEST, PART, PRIVATE, Layout
 from amigrate.archive.lines import LineFile
@@ -66,8 +66,9 @@ class ArchiveSink:
 
     async def find(self, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
         for record in records:
-            if self._shapes[record.ref.kind].inside and record.ref.parent:
-                self._entries_of(record.ref.parent).see(record.ref)
+            shape = self._shapes[record.ref.kind]
+            if shape.inside and not shape.lines and record.ref.parent:
+                self._entries_of(record.ref.parent).see(record.ref, shape.encode(record))
         return {
             record.ref.key: Found(record.ref.id, same=False, ours=True)
             for record in records
@@ -190,6 +191,7 @@ class ArchiveSink:
         if shape.inside and ref.parent:
             if not shape.lines:  # Their file is written anew.
                 self._entries_of(ref.parent).remove(ref)
+                self._write_entries(ref.parent)
             return
         if ref.kind == EXPERIMENT and self._layout.single:
             raise Uncarriable("it is all that this archive holds")
@@ -256,6 +258,17 @@ class ArchiveSink:
             return record
         entries = self._entries_of(record.ref)
         return replace(record, doc={**record.doc, **{shape.inside: entries.docs(shape.name) for shape in inside}})
+
+    def _write_entries(self, parent: Ref) -> None:
+        """A document that is there, with what is inside as it is now: nothing will say later what was removed."""
+        path, shape = self._layout.document(parent), self._shapes[parent.kind]
+        if not path.is_file():
+            return
+        document = read(path)
+        held = self._with_entries(shape.decode(document, parent.id, parent.parent))
+        document["info"] = checksum.with_blank(document["info"])
+        document["mlflow"] = {**document["mlflow"], **shape.encode(held)}
+        write(path, [codec.pretty(document, bare_nan=self._bare_nan)])
 
     def _entries_of(self, parent: Ref) -> Entries:
         if parent.key not in self._entries:
