@@ -14,14 +14,14 @@ EVERYWHERE = ("experiment", "run")
 async def unbroken(kind: str, pages: AsyncIterator[list[Record]], shown: bool = False) -> AsyncIterator[list[Record]]:
     """The pages of a listing; `Unsupported` says that the source has none of the kind.
 
-    Where it has `shown` some, or always has the kind, a listing that ends like that has broken off: `ApiError`.
+    Where it has `shown` some, or always has the kind, a server that answers so has broken off the listing: `ApiError`.
     """
     shown = shown or kind in EVERYWHERE
     try:
         async for page in pages:
-            shown = True
+            shown = shown or bool(page)
             yield page
     except Unsupported as error:
-        if not shown:
+        if not shown or not error.status:  # A kind that knows of itself that there are no more has no status.
             raise
         raise ApiError(str(error), status=error.status, code=error.code, endpoint=error.endpoint) from error
