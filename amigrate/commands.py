@@ -77,8 +77,22 @@ async def export(session: Session, server: ServerOptions, output: Path, base: st
         if session.options.workspaces is not None:
             _check_one_workspace(session)
             return await _export_workspaces(session, api, output, session.options.workspaces)
-        shape = "one experiment" if single else base or "experiments"
-        return await _export(session, api, Layout(output, base, single, REGISTRY), shape)
+        layout = Layout(output, base, single, REGISTRY)
+        shape = await _experiment_for(session, api) if single else base or "experiments"
+        return await _export(session, api, layout, shape)
+
+
+async def _experiment_for(session: Session, api: Api) -> str:
+    """The experiment that a folder of its own is for, as the folder's journal calls it: another one would mix with it.
+
+    Raises `UsageError` where two are meant.
+    """
+    wants = Wants(session.options.selection.experiments)
+    found = [one for one in await _experiments(ServerSource(api, REGISTRY)) if wants(one)]
+    if len(found) > 1:
+        meant = " and ".join(f"'{one.name}' (id {one.ref.id})" for one in found)
+        raise UsageError(f"--experiment means {meant}: use export-experiments")
+    return f"experiment {found[0].ref.id}" if found else "one experiment"
 
 
 async def _export(session: Session, api: Api, layout: Layout, shape: str) -> Summary:

@@ -113,7 +113,7 @@ class Journal:
         if self._meta("format") not in (None, FORMAT):
             raise JournalError(f"the journal in {self.folder} was written by another version of amigrate: move it away")
         if self._meta("ends") not in (None, ends):
-            raise JournalError(f"the journal in {self.folder} belongs to {self._meta('ends')}: give another --state")
+            raise JournalError(f"the journal in {self.folder} belongs to {self._meta('ends')}: use another folder")
         self._set_meta("format", FORMAT)
         self._set_meta("ends", ends)
 

@@ -167,6 +167,18 @@ def test_one_experiment_under_another_name(
     assert len(arrived["figures"].runs) == len(wanted.runs)
 
 
+def test_a_folder_of_one_experiment_takes_no_other(source_server: SourceServer, cli: Cli, tmp_path: Path) -> None:
+    """The runs of both would lie in it, under the name of the last one."""
+    folder = tmp_path / "one"
+    args = ("export-experiment", "--tracking-uri", source_server.uri, "--output-dir", folder, "--experiment")
+    assert cli(*args, "numbers").returncode == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*.json")}
+    done = cli(*args, "families")
+    assert done.returncode == 4, done.stdout
+    assert f"export of experiment {source_server.seeded.experiment_ids['numbers']} of" in done.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*.json")} == before
+
+
 def test_source_tags(source_server: SourceServer, target: MlflowServer, cli: Cli) -> None:
     """`--import-source-tags` says where an object came from, in the words of mlflow-export-import."""
     args = ("--source", source_server.uri, "--target", target.uri, "--import-source-tags")
