@@ -98,7 +98,7 @@ async def _experiment_for(session: Session, api: Api) -> str:
 async def _export(session: Session, api: Api, layout: Layout, shape: str) -> Summary:
     """From one server, or one of its workspaces, into a folder."""
     place, output = api.place, layout.root
-    session.journal = journal_of(session, output / PRIVATE / "export", f"export of {shape} of {place}")
+    session.journal = journal_of(session, output / PRIVATE / "export", f"export of {shape} of {place}", here=True)
     session.report = None if session.options.dry_run else session.options.report or output / REPORT
     sink = ArchiveSink(layout, REGISTRY, _origin(session, api), bare_nan=session.options.bare_nan)
 
@@ -137,7 +137,7 @@ async def _import(session: Session, api: Api, folder: Path, source: ArchiveSourc
     """From a folder into one server, or one of its workspaces."""
     place = api.place
     state = session.options.state or import_state(folder, place)
-    session.journal = journal_of(session, state, f"import into {place}")
+    session.journal = journal_of(session, state, f"import into {place}", here=api.store is not None)
     beside_journal(session, state)
     sink = sink_of(session, api)
     return await run(session, str(folder), place, lambda: move(session, source, sink))
@@ -165,7 +165,7 @@ async def _copy(session: Session, reading: Api, writing: Api) -> Summary:
     """From one server, or one of its workspaces, to another."""
     old, new = reading.place, writing.place
     state = session.options.state or state_home() / f"{slug(old)}--{slug(new)}"
-    session.journal = journal_of(session, state, f"copy of {old} to {new}")
+    session.journal = journal_of(session, state, f"copy of {old} to {new}", here=writing.store is not None)
     beside_journal(session, state)
     reading.named_users = session.options.imports.passwords.names()
     sink = sink_of(session, writing)

@@ -23,6 +23,7 @@ from amigrate.client.api import Api
 from amigrate.core.errors import AmigrateError, CannotContinue, DiskError, UsageError, leaf
 from amigrate.core.model import Status
 from amigrate.core.ports import Sink, Source
+from amigrate.engine import power
 from amigrate.engine.budget import ByteBudget
 from amigrate.engine.journal import COMMAND, JOURNAL, Journal
 from amigrate.engine.rehearsal import Expected, Rehearsal
@@ -89,10 +90,12 @@ def import_state(folder: Path, uri: str) -> Path:
     return state_home() / f"{slug(str(folder.resolve()))}--{slug(uri)}"
 
 
-def journal_of(session: Session, folder: Path, ends: str) -> Journal:
-    """The journal of these ends; for a plan a copy of it that nobody keeps."""
+def journal_of(session: Session, folder: Path, ends: str, *, here: bool = False) -> Journal:
+    """The journal of these ends; for a plan a copy of it that nobody keeps. `here` is a sink on this machine's disk."""
     if not session.options.dry_run:
-        journal = Journal(folder, ends)
+        journal = Journal(folder, ends, alone=not session.options.imports.provenance)
+        if here and power.forget_unsafe(journal):
+            session.stats.notes.warn("the system went down during the last session: what that had moved is moved again")
         journal.note(COMMAND, {"argv": [*session.words], "cwd": str(Path.cwd()), "ends": dict(session.ends)})
         return journal
     session.scratch = TemporaryDirectory(prefix="amigrate-plan-")
@@ -191,6 +194,8 @@ def _summed_up(session: Session, source: str, target: str, code: int, error: str
     try:
         summary = _summary(session, journal, source, target, code, error)
         _write_beside(session, journal, summary)
+        if not session.options.dry_run:
+            power.make_safe(journal)
         heartbeat.ended(journal, session.stats, summary.exit_code, summary.error)
         return summary
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -217,6 +218,7 @@ class ArchiveSink:
         index = envelope.experiments_index(self._system, tallies, seconds, options)
         write(self._layout.base / INDEX, [codec.pretty(index)])
         if whole and self._layout.base != self._layout.root:
+            os.sync()  # What the manifest says is there must be there after a power cut too.
             listed = indexes.others(self._layout, self._shapes)
             for folder, ids in self._listed.items():
                 listed[folder] = listed.get(folder, set()) | ids

@@ -4,7 +4,8 @@ It holds the intent before a create call, the new id before any part moves, and 
 confirmed. Everything in it is a hint about the sink: `whole` counts only while a listing of the sink still shows the
 id. The same file holds the outcomes of the running session, so no list of them has to be kept in memory.
 
-A write is in the file once the statement returned (kill -9 loses nothing); the disk is synced at checkpoints only.
+A write is in the file once the statement returned (kill -9 loses nothing); the disk is synced at checkpoints only: what
+a power cut means is for `engine.power` to say.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from amigrate.core import codec
 from amigrate.core.errors import JournalError
-from amigrate.core.model import Deferred, Doc, Entry, Found, Known, Outcome, Progress, Record, Ref, Stage, Status
+from amigrate.core.model import Deferred, Entry, Found, Known, Outcome, Progress, Record, Ref, Stage, Status
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -78,9 +79,10 @@ Identity = tuple[str, str, str, str, str]
 class Journal:
     """One journal, locked by this process until it is closed."""
 
-    def __init__(self, folder: Path, ends: str) -> None:
+    def __init__(self, folder: Path, ends: str, *, alone: bool = False) -> None:
         """Open or make the journal in `folder`. `ends` names source and target; a journal serves one pair only.
 
+        Where it `alone` knows what was made, every write goes to the disk at once: a power cut takes none.
         Raises `JournalError` where another process holds it, it belongs to other ends, or it cannot be written.
         """
         self.folder = folder
@@ -88,7 +90,8 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked(folder)
             self._db = sqlite3.connect(folder / JOURNAL, isolation_level=None)
-            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + SCHEMA)
+            synced = "FULL" if alone else "NORMAL"
+            self._db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous={synced};" + SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"the journal in {folder} cannot be opened: {_why(folder, error)}") from error
         self._claim(ends)
@@ -124,9 +127,23 @@ class Journal:
     def _set_meta(self, name: str, value: str) -> None:
         self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(name, value)])
 
-    def note(self, name: str, value: Doc) -> None:
-        """Note something about the command itself."""
+    def note(self, name: str, value: Any) -> None:
+        """Note something about the command itself, as JSON."""
         self._set_meta(name, codec.dumps(value).decode())
+
+    def noted(self, name: str) -> Any:
+        """What was noted; None where nothing was."""
+        value = self._meta(name)
+        return None if value is None else codec.loads(value)
+
+    def doubt(self, session: int) -> bool:
+        """What later sessions than this one have met is not known to be whole. True where there is anything."""
+        doubtful = "progress IN (?, ?) AND met > ?"
+        states = (Progress.FILLED, Progress.WHOLE)
+        found = self._db.execute(f"SELECT 1 FROM objects WHERE {doubtful} LIMIT 1", (*states, session)).fetchone()
+        if found:
+            self._write(f"UPDATE objects SET progress = ? WHERE {doubtful}", [(Progress.BEGUN, *states, session)])
+        return found is not None
 
     def close(self) -> None:
         """Write everything into the main file and let go of the lock."""

@@ -163,6 +163,29 @@ def stated(path: Path) -> Any:
     }
 
 
+# ---- a disk that went dark --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reached_the_disk", [True, False])
+def test_a_power_cut(source: Filled, exported: Path, archive: Path, cli: Cli, reached_the_disk: bool) -> None:
+    """The journal calls files whole of which nothing had reached the disk; unless their session had come to its end."""
+    with closing(sqlite3.connect(archive / ".amigrate/export/journal.db")) as journal, journal:
+        changed = journal.execute("UPDATE meta SET value = '\"another\"' WHERE name = 'system start'")
+        assert changed.rowcount == 1
+        if not reached_the_disk:
+            assert journal.execute("DELETE FROM meta WHERE name = 'on disk'").rowcount == 1
+            (large,) = archive.rglob("large.bin")
+            large.write_bytes(b"")
+            (small, *_) = archive.rglob("file.txt")
+            os.truncate(small.parents[2] / "run.json", 0)
+    done = cli("export-all", "--tracking-uri", source.server.uri, "--output-dir", archive, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["not_read_again"] == ({"runs": 3} if reached_the_disk else {})
+    assert ["system went down" in one for one in told["warnings"]] == [True] * (not reached_the_disk)
+    complete(archive, exported)
+
+
 # ---- a disk that is full ----------------------------------------------------------------------------------------
 
 
