@@ -16,6 +16,7 @@ from amigrate.archive.document import HEAD_END, METRICS_LINE, read
 from amigrate.archive.entries import Entries
 from amigrate.archive.layout import EXPERIMENT, INDEX, MANIFEST, PART, PRIVATE, Layout
 from amigrate.archive.lines import LineFile
+from amigrate.archive.spelling import Spelling
 from amigrate.archive.spool import Spool
 from amigrate.archive.writing import on_disk, write
 from amigrate.core import codec
@@ -61,6 +62,7 @@ class ArchiveSink:
         """Children without a document of their own, by their parent's key."""
         self._lines: dict[Path, LineFile] = {}
         """Those of which there may be very many."""
+        self._spelling = Spelling(layout.root)
 
     async def agree(self, records: Sequence[Record], children: Children, ids: Ids) -> dict[str, tuple[str, str]]:
         return {}  # Folders are called by the ids of the source.
@@ -91,6 +93,7 @@ class ArchiveSink:
         if self._shapes[record.ref.kind].inside:
             return
         folder = self._layout.folder(record.ref)
+        self._spelling.check(folder)
         on_disk(lambda: folder.mkdir(parents=True, exist_ok=True), folder)
         spool = self._layout.root.joinpath(PRIVATE, "spool", _short(record.ref))
         self._open[_key(record)] = Open(Spool(spool, self._bare_nan))
@@ -123,6 +126,7 @@ class ArchiveSink:
     async def put_file(self, record: Record, file: Record, body: Body, ids: Ids) -> int:
         path = self._layout.file(record.ref, file.ref.id)
         digest, size = hashlib.sha256(), 0
+        self._spelling.check(path)
         on_disk(lambda: path.parent.mkdir(parents=True, exist_ok=True), path)
         # Not beside it: `x.part` may be the name of another file of the same object.
         part = self._layout.root.joinpath(PRIVATE, "spool", f"{_short(Ref('file', file.ref.id, record.ref))}{PART}")
