@@ -6,13 +6,15 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.comparison import Workspace, differences, snapshot
 from tests.conftest import Cli, NewServer, SourceServer
+from tests.fakes.fault_proxy import FaultProxy
 from tests.workspace import ScaleName
 
 pytestmark = pytest.mark.timeout(3600)
@@ -21,6 +23,14 @@ MOMENTS = (1.0, 1.8, 2.6)
 """Seconds after the start: while listing, while runs are made, while points and files move."""
 ROUNDS = {"small": 1, "full": 10}
 """Each round kills at every moment: 3 kills of each command in the small campaign, 30 in the full one."""
+
+
+@pytest.fixture
+def slow(source_server: SourceServer) -> Iterator[str]:
+    """The shared source, behind a network on which no machine is done before it is interrupted."""
+    none: dict[str, Any] = {"lost_answers": 0, "resets": 0, "unavailable": 0, "cut_bodies": 0}
+    with FaultProxy(source_server.uri, seed=1, latency=0.1, **none) as proxy:
+        yield proxy.uri
 
 
 def kill_and_resume(cli: Cli, args: Sequence[str | Path], shift: float) -> int:
@@ -47,12 +57,12 @@ def whole_documents(folder: Path) -> None:
 
 
 def test_kills_during_a_copy(
-    source_server: SourceServer, source_snapshot: Workspace, new_server: NewServer, cli: Cli, campaign: ScaleName
+    slow: str, source_snapshot: Workspace, new_server: NewServer, cli: Cli, campaign: ScaleName
 ) -> None:
     kills = 0
     for number in range(ROUNDS[campaign]):
         target = new_server()
-        args = ("copy-all", "--source", source_server.uri, "--target", target.uri, "--deleted")
+        args = ("copy-all", "--source", slow, "--target", target.uri, "--deleted")
         kills += kill_and_resume(cli, args, number * 0.13)
         assert differences(source_snapshot, snapshot(target.uri)) == []
         target.stop()
@@ -60,7 +70,7 @@ def test_kills_during_a_copy(
 
 
 def test_kills_during_an_export_and_an_import(
-    source_server: SourceServer,
+    slow: str,
     source_snapshot: Workspace,
     new_server: NewServer,
     cli: Cli,
@@ -70,7 +80,7 @@ def test_kills_during_an_export_and_an_import(
     kills = 0
     for number in range(ROUNDS[campaign]):
         target, folder = new_server(), tmp_path / str(number)
-        out = ("export-all", "--tracking-uri", source_server.uri, "--output-dir", folder, "--deleted")
+        out = ("export-all", "--tracking-uri", slow, "--output-dir", folder, "--deleted")
         kills += kill_and_resume(cli, out, number * 0.13)
         whole_documents(folder)
         back = ("import-all", "--tracking-uri", target.uri, "--input-dir", folder, "--deleted")
@@ -80,8 +90,8 @@ def test_kills_during_an_export_and_an_import(
     assert kills >= 4 * ROUNDS[campaign]
 
 
-def test_an_interrupted_export_leaves_no_half_file(source_server: SourceServer, cli: Cli, tmp_path: Path) -> None:
-    args = ("export-all", "--tracking-uri", source_server.uri, "--output-dir", tmp_path / "all")
+def test_an_interrupted_export_leaves_no_half_file(slow: str, cli: Cli, tmp_path: Path) -> None:
+    args = ("export-all", "--tracking-uri", slow, "--output-dir", tmp_path / "all")
     process = cli.popen(*args)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(2.0)
@@ -93,13 +103,13 @@ def test_an_interrupted_export_leaves_no_half_file(source_server: SourceServer, 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.campaign), signal.SIGTERM])
 def test_signals_end_in_seconds_and_the_named_command_continues(
     number: signal.Signals,
-    source_server: SourceServer,
+    slow: str,
     source_snapshot: Workspace,
     new_server: NewServer,
     cli: Cli,
 ) -> None:
     target = new_server()
-    process = cli.popen("copy-all", "--source", source_server.uri, "--target", target.uri, "--deleted")
+    process = cli.popen("copy-all", "--source", slow, "--target", target.uri, "--deleted")
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(2.0)
     process.send_signal(number)
