@@ -110,7 +110,7 @@ class ArchiveSink:
     async def resume(self, record: Record, new_id: str, made: bool, ids: Ids) -> None:
         self._start(record)
 
-    async def keep(self, record: Record, new_id: str) -> None:
+    async def keep(self, record: Record, new_id: str, ids: Ids) -> None:
         self._start(record)
 
     async def put_rows(self, record: Record, rows: Sequence[Rows], ids: Ids) -> None:

@@ -251,7 +251,7 @@ class Sink(Protocol):
         """
         ...
 
-    async def keep(self, record: Record, new_id: str) -> None:
+    async def keep(self, record: Record, new_id: str, ids: Ids) -> None:
         """Leave an object alone that amigrate has made, of a kind that keeps edits: the source has it as it was then.
 
         An archive writes it again all the same.

@@ -378,7 +378,7 @@ class LookingSink:
     def judged(self, file: Record) -> Record:
         return self._sink.judged(file) if self._sink else file
 
-    async def keep(self, record: Record, new_id: str) -> None:
+    async def keep(self, record: Record, new_id: str, ids: Ids) -> None:
         return None
 
     async def put_rows(self, record: Record, rows: Sequence[Rows], ids: Ids) -> None:

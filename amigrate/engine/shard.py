@@ -325,7 +325,7 @@ class Shards:
             made = bool(task.entry and task.entry.made)
             task.kept = made and task.carried and self._kinds[task.record.ref.kind].keeps_edits
             if task.kept:
-                await self._sink.keep(task.record, task.new_id)
+                await self._sink.keep(task.record, task.new_id, self._journal)
             else:
                 await self._sink.resume(task.record, task.new_id, made, self._journal)
         task.begun = True

@@ -93,8 +93,8 @@ class Target:
     datasets: set[tuple[str, str, str]] = field(default_factory=set)
     """Experiment, name and digest of the datasets that are there for sure."""
     dataset_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    dataset_details: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By name and digest, a fingerprint of the dataset as it was first written to a server that keeps one for all."""
+    dataset_details: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """By experiment (empty where the server keeps one for all), name and digest, a fingerprint of the first dataset."""
     keeps_inputs: bool = True
     """False once the server has turned out to lack dataset inputs."""
     refused_names: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -357,7 +357,7 @@ class Kind:
         """Go on with an object that exists (`made`: by an earlier session of ours); as `begin` without the id."""
         return None
 
-    async def keep(self, target: Target, record: Record, new_id: str) -> Any:
+    async def keep(self, target: Target, record: Record, new_id: str, ids: Ids) -> Any:
         """For a kind that keeps edits: see `core.ports.Sink.keep`; as `resume`."""
         return None
 

@@ -89,20 +89,34 @@ async def _send(target: Target, record: Record, run: Writing, inputs: Sequence[D
             run.losses.append(_lost(record, item, "the target is an MLflow without dataset inputs (2.4 has them)"))
 
 
-async def _note_merged(target: Target, record: Record, run: Writing, inputs: Sequence[Doc]) -> None:
-    """Before 3.10 a SQL store keeps one dataset for each name and digest, whatever experiment it belongs to.
+async def note_held(target: Target, experiment: str, doc: Doc) -> None:
+    """A run of the target, as a listing shows it: the datasets that its experiment holds already."""
+    for item in document.dataset_inputs(doc):
+        target.dataset_details.setdefault(await _place(target, experiment, item), _details(item))
 
-    (3.6.0 does, 3.10.0 does not.) What such a server makes of a second one is a loss, as far as this session sees it.
-    """
-    if not target.api.abilities.older_than(3, 10) or not await target.is_sql():
-        return
+
+async def _note_merged(target: Target, record: Record, run: Writing, inputs: Sequence[Doc]) -> None:
+    """What the server makes of a second dataset of one name and digest is a loss, as far as this session sees it."""
     for item in inputs:
-        dataset = item["dataset"]
-        fields = [dataset.get(name) or "" for name in ("source_type", "source", "schema", "profile")]
-        details = codec.digest(fields)
-        if target.dataset_details.setdefault((dataset["name"], dataset["digest"]), details) != details:
+        place, details = await _place(target, run.experiment, item), _details(item)
+        if target.dataset_details.setdefault(place, details) != details:
             reason = "the target keeps the source, schema and profile of the first dataset of this name and digest"
             run.losses.append(_lost(record, item, reason))
+
+
+async def _place(target: Target, experiment: str, item: Doc) -> tuple[str, str, str]:
+    """Where a server keeps one dataset only.
+
+    An experiment has one for each name and digest; before 3.10 a SQL store has one for all experiments (3.6.0 does,
+    3.10.0 does not).
+    """
+    for_all = target.api.abilities.older_than(3, 10) and await target.is_sql()
+    dataset = item["dataset"]
+    return "" if for_all else experiment, str(dataset["name"]), str(dataset["digest"])
+
+
+def _details(item: Doc) -> str:
+    return codec.digest([item["dataset"].get(name) or "" for name in ("source_type", "source", "schema", "profile")])
 
 
 def _lost(record: Record, item: Doc, reason: str) -> Outcome:

@@ -144,11 +144,7 @@ class EvaluationDataset(Kind):
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """Tags and experiments that the target lacks are added; other tags replaced only where amigrate set them."""
         _note_outputs(target, record, new_id)
-        experiments, losses = _experiments(record, ids)
-        held = await _experiments_of(target.api, new_id) if experiments else []
-        if lacking := [one for one in experiments if one not in held]:
-            add = Endpoint("POST", f"{DATASETS}/{new_id}/add-experiments", Work.WRITE)
-            await target.api.call(add, {"experiment_ids": lacking})
+        losses = await _add_experiments(target.api, record, new_id, ids)
         index = target.index.get(HELD, new_id)
         old: Doc = codec.exact_loads(index[1]) if index else {}
         changed = {
@@ -158,6 +154,11 @@ class EvaluationDataset(Kind):
             patch = Endpoint("PATCH", f"{DATASETS}/{new_id}/tags", Work.WRITE)
             await target.api.call(patch, {"tags": codec.exact_dumps(changed)})
         return Open(losses)
+
+    async def keep(self, target: Target, record: Record, new_id: str, ids: Ids) -> Any:
+        """The experiments that it belongs to are in no listing: only a look at them tells of new ones."""
+        _note_outputs(target, record, new_id)
+        return Open(await _add_experiments(target.api, record, new_id, ids))
 
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
         losses: list[Outcome] = state.losses if state else []
@@ -273,6 +274,16 @@ def _experiments(record: Record, ids: Ids) -> tuple[list[str], list[Outcome]]:
         if new is None
     ]
     return [*dict.fromkeys(new for new in known.values() if new is not None)], left
+
+
+async def _add_experiments(api: Api, record: Record, new_id: str, ids: Ids) -> list[Outcome]:
+    """Those that the target's dataset does not belong to yet; one outcome for each that is not at the target."""
+    experiments, losses = _experiments(record, ids)
+    held = await _experiments_of(api, new_id) if experiments else []
+    if lacking := [one for one in experiments if one not in held]:
+        add = Endpoint("POST", f"{DATASETS}/{new_id}/add-experiments", Work.WRITE)
+        await api.call(add, {"experiment_ids": lacking})
+    return losses
 
 
 def _note_outputs(target: Target, record: Record, new_id: str) -> None:

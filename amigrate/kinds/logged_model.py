@@ -24,7 +24,7 @@ from amigrate.core.errors import NotFound, Uncarriable, Unsupported
 from amigrate.core.model import Body, Deferred, Doc, Foreseen, Found, Outcome, Record, Ref, Stage
 from amigrate.core.ports import Ids, Names, Scan
 from amigrate.kinds import logged_model_document as document
-from amigrate.kinds import model_links, references
+from amigrate.kinds import model_links, origins, references
 from amigrate.kinds.base import Kind, Target, home_of, pairs, tag_list
 from amigrate.kinds.listing import pages
 from amigrate.kinds.log_batch import ENTITIES
@@ -358,10 +358,11 @@ async def _load_deleted(target: Target, experiments: set[str]) -> None:
 
 
 def _note(target: Target, record: Record) -> None:
-    tag = tags_of(record).get(SOURCE_MODEL)
-    keys = [record.ref.id, *([tag] if tag else [])]
+    tag, place = tags_of(record).get(SOURCE_MODEL), f"models of {info_of(record)['experiment_id']}"
     found = Found(record.ref.id, False, is_deleted(record), tag is not None)
-    target.index.add(f"models of {info_of(record)['experiment_id']}", keys, found, "")
+    target.index.add(place, [record.ref.id], found, "")
+    if tag:
+        origins.note(target.index, place, tag, found, record.name, document.likeness(record))
 
 
 async def _found(target: Target, records: Sequence[Record], homes: Mapping[str, str], ids: Ids) -> dict[str, Found]:
@@ -377,11 +378,18 @@ async def _found(target: Target, records: Sequence[Record], homes: Mapping[str, 
 
 async def _held(target: Target, home: str, record: Record, ids: Ids, taken: Collection[str]) -> Found | None:
     """The target's model that stands for a model of the source, and for none of those that were found before."""
-    known = ids.new_id("logged_model", record.ref.id)
-    for key in (*([known] if known else []), record.ref.id, document.origin(record)):
-        held = target.index.get(f"models of {home}", key)
-        if held is not None and ids.old_id("logged_model", held[0].new_id) in (None, record.ref.id):
+
+    def is_free(new_id: str) -> bool:
+        return new_id not in taken and ids.old_id("logged_model", new_id) in (None, record.ref.id)
+
+    known, origin, place = ids.new_id("logged_model", record.ref.id), document.origin(record), f"models of {home}"
+    for key in (*([known] if known else []), record.ref.id, origin):
+        held = target.index.get(place, key)
+        if held is not None and is_free(held[0].new_id):
             return held[0]
+    held = origins.held(target.index, place, origin, record.name, document.likeness(record), is_free)
+    if held is not None:
+        return held[0]
     if not target.provenance and ids.was_intended(record.ref):
         body = {"experiment_id": home, "name": record.name, "source_run_id": _source_run(record, ids)}
         made = await _made_already(target, body, "", ids, taken)
@@ -406,13 +414,13 @@ def _source_run(record: Record, ids: Ids) -> str:
 
 
 async def _made_already(target: Target, body: Doc, own: str, ids: Ids, taken: Collection[str] = ()) -> Doc | None:
-    """What an unanswered create call made after all: told by its tag, or without one by being of the same name and run,
+    """What an unanswered create call made after all: told by its tag, or without one by its name; of the same run,
     pending, and none of the source's models yet."""
     search: Doc = {"experiment_ids": [body["experiment_id"]], "max_results": 100}
     search["filter"] = f"tags.`{SOURCE_MODEL}` = '{own}'" if own else f"name = '{body['name']}'"
     for model in (await target.api.call(SEARCH, search)).get("models") or []:
         info, made = model["info"], str(model["info"]["model_id"])
         is_it = info.get("status") == PENDING and (info.get("source_run_id") or "") == body["source_run_id"]
-        if own or (is_it and made not in taken and ids.old_id("logged_model", made) is None):
+        if is_it and made not in taken and ids.old_id("logged_model", made) is None:
             return {"model": model}
     return None

@@ -71,6 +71,11 @@ def digest(record: Record) -> str:
     return codec.digest([_fields(record), is_deleted(record), params_of(record), tags_of(record), points])
 
 
+def likeness(record: Record) -> str:
+    """A fingerprint of what two models of the same origin may differ in, as both listings show it."""
+    return codec.digest([_fields(record), params_of(record), content_tags(tags_of(record))])
+
+
 def comparable(record: Record, names: Names) -> Doc:
     """Everything that two models must have in common, but for their files."""
     measured = [[names("run", str(one.get("run_id") or "")), *_point(_as_kept(one))[1:]] for one in metrics_of(record)]

@@ -60,16 +60,16 @@ async def alone(target: Target, one: Sought) -> AsyncIterator[None]:
 
 
 async def made_already(target: Target, one: Sought, ids: Ids) -> list[Doc]:
-    """The active runs that an unanswered create call may have made."""
+    """The active runs that an unanswered create call may have made: whole ones of the same origin are others."""
     body = {
         "experiment_ids": [one.experiment],
         "filter": one.filter,
         "run_view_type": "ACTIVE_ONLY",
-        "max_results": 100 if one.alike else 10,
+        "max_results": 100,
         "order_by": ["attributes.run_id ASC"],
     }
     runs: list[Doc] = (await target.api.call(SEARCH, body)).get("runs") or []
-    return [run for run in runs if not one.alike or (likeness(run["info"]) == one.alike and _is_nobodys(run, ids))]
+    return [run for run in runs if _is_nobodys(run, ids) and one.alike in ("", likeness(run["info"]))]
 
 
 def _is_nobodys(run: Doc, ids: Ids) -> bool:
@@ -86,5 +86,5 @@ async def remove_twins(target: Target, origin: str, kept: str, one: Sought, ids:
     for run in await made_already(target, one, ids):
         twin = str(run["info"]["run_id"])
         was_there = bool(one.alike) and target.index.get(one.experiment, twin) is not None
-        if twin not in (kept, origin) and _is_nobodys(run, ids) and not was_there:
+        if twin not in (kept, origin) and not was_there:
             await target.api.call(DELETE, {"run_id": twin})

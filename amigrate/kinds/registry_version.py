@@ -22,7 +22,7 @@ from typing import Any
 
 from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core import codec
-from amigrate.core.errors import NotFound, Rejected
+from amigrate.core.errors import NotFound, Rejected, Uncarriable, Unresolved
 from amigrate.core.model import PLANNED, Doc, Foreseen, Found, Outcome, Record, Ref
 from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import text, texts, whole
@@ -300,6 +300,26 @@ class RegistryVersion(Kind):
     async def _check_same(self, target: Target, record: Record, shown: Doc, made: bool, ids: Ids) -> None:
         if not made and not await self._is_same(target, record, shown, ids):
             raise Rejected(f"the target has another version of this number: its source is {shown.get('source')!r}")
+        if made and not self.is_prompt and await self._is_another(target, record, shown, ids):
+            name = _target_name(target, record)
+            raise Rejected(
+                "the source has made this version anew since it was carried, from something else, and no number is "
+                f"given twice: delete '{name}' at the target and run again"
+            )
+
+    async def _is_another(self, target: Target, record: Record, shown: Doc, ids: Ids) -> bool:
+        """Where a model was deleted at the source and registered anew, its numbers begin again at 1.
+
+        The run tells, but for a copy, whose run is that of its original; else what it comes from.
+        """
+        run, held_run = str(record.doc.get("run_id") or ""), str(shown.get("run_id") or "")
+        if (run or held_run) and not version_source.is_copy(str(record.doc.get("source") or "")):
+            old = ids.old_id("run", held_run) if run and held_run else None
+            return old is not None and old != run
+        try:
+            return not await self._is_same(target, record, shown, ids)
+        except (Unresolved, Uncarriable):  # What it comes from is not at the target any more.
+            return False
 
     async def _complete(self, target: Target, record: Record, shown: Doc, replaces: bool, ids: Ids) -> None:
         """Description and tags become those of the source; where they are not to be replaced, what is lacking comes."""
@@ -342,12 +362,6 @@ class RegistryVersion(Kind):
             await target.api.registry.call(STAGE, body)
         losses: list[Outcome] = state.losses
         return losses
-
-
-def _is_of_another_run(record: Record, shown: Doc, ids: Ids) -> bool:
-    """Where a model was deleted at the source and made anew, its numbers begin again at 1."""
-    old = ids.old_id("run", str(shown.get("run_id") or ""))
-    return old is not None and old != record.doc.get("run_id")
 
 
 _CONTENT = ("description", "current_stage", "run_id", "run_link", "source")

@@ -23,7 +23,7 @@ from amigrate.client.api import V2, Api, Endpoint, Work
 from amigrate.core.errors import ApiError, AuthError, NotFound, Rejected, Uncarriable
 from amigrate.core.model import Body, Deferred, Doc, Forecast, Foreseen, Found, Outcome, Record, Ref, Rows, Stage
 from amigrate.core.ports import Ids, Names, RowCall, Scan
-from amigrate.kinds import dataset_inputs, lost_runs, model_links, references, run_forecast, run_scan
+from amigrate.kinds import dataset_inputs, lost_runs, model_links, origins, references, run_forecast, run_scan
 from amigrate.kinds import run_document as document
 from amigrate.kinds.base import Kind, Target, home_of, tag_list
 from amigrate.kinds.deleted_runs import DELETE, GET, RESTORE, even_if_deleted
@@ -442,11 +442,12 @@ async def _load(target: Target, experiments: set[str]) -> None:
         for record in page:
             info, tag = info_of(record), tags_of(record.doc).get(SOURCE_RUN)
             found = Found(record.ref.id, False, is_deleted(record), tag is not None)
-            keys = [record.ref.id, *([tag] if tag else [])]
-            home = str(info["experiment_id"])
-            if not target.provenance:
-                keys.append(_free_key(target, home, lost_runs.likeness(info)))
-            target.index.add(home, keys, found, document.facts(record.doc))
+            home, facts = str(info["experiment_id"]), document.facts(record.doc)
+            looks = [] if target.provenance else [_free_key(target, home, lost_runs.likeness(info))]
+            target.index.add(home, [record.ref.id, *looks], found, facts)
+            await dataset_inputs.note_held(target, home, record.doc)
+            if tag:
+                origins.note(target.index, home, tag, found, _look(record), facts)
     for one in missing:
         target.index.mark(one.ref.id)
 
@@ -461,27 +462,36 @@ def _held(target: Target, home: str, record: Record, ids: Ids, taken: set[str]) 
     made = target.index.get(MADE, record.ref.key)
     if made is not None:
         return made
-    for key in _keys(target, home, record, ids):
+
+    def is_free(new_id: str) -> bool:
+        return new_id not in taken and ids.old_id("run", new_id) in (None, record.ref.id)
+
+    known, origin = ids.new_id("run", record.ref.id), _origin(target, record)
+    for key in (*([known] if known else []), record.ref.id, origin):
         held = target.index.get(home, key)
-        if held is None or held[0].new_id in taken:
-            continue
-        if ids.old_id("run", held[0].new_id) in (None, record.ref.id):
+        if held is not None and is_free(held[0].new_id):
             return held
-    return None
+    facts = document.facts(_called(target, record).doc)
+    held = origins.held(target.index, home, origin, _look(record), facts, is_free)
+    if held is None and not target.provenance and ids.was_intended(record.ref):
+        alike = (target.index.get(home, key) for key in _alike(target, home, record))
+        held = next((one for one in alike if one is not None and is_free(one[0].new_id)), None)
+    return held
 
 
-def _keys(target: Target, home: str, record: Record, ids: Ids) -> Iterator[str]:
-    """What the target's run may be found by: its id as the journal knows it, where it was first made, and where the
-    journal is all there is, what an earlier session may have made before it was killed."""
-    known = ids.new_id("run", record.ref.id)
-    yield from [*([known] if known else []), record.ref.id, _origin(target, record)]
-    if not target.provenance and ids.was_intended(record.ref):
-        likeness = lost_runs.likeness({**info_of(record), "run_name": _name(record)})
-        for number in count():
-            key = f"{likeness}#{number}"
-            if target.index.get(home, key) is None:
-                return
-            yield key
+def _look(record: Record) -> str:
+    """What never changes in a run."""
+    return str(info_of(record).get("start_time") or 0)
+
+
+def _alike(target: Target, home: str, record: Record) -> Iterator[str]:
+    """Where the journal is all there is: the keys of what an earlier session may have made before it was killed."""
+    likeness = lost_runs.likeness({**info_of(record), "run_name": _name(record)})
+    for number in count():
+        key = f"{likeness}#{number}"
+        if target.index.get(home, key) is None:
+            return
+        yield key
 
 
 # ---- what is written --------------------------------------------------------------------------------------------

@@ -97,9 +97,15 @@ def facts(doc: Doc) -> str:
             [info.get(field) or None for field in fields],
             sorted(pairs(data.get("params")).items()),
             sorted(tags.items()),
-            sorted(metric["key"] for metric in data.get("metrics") or []),
+            _latest_points(doc),
         ]
     )
+
+
+def _latest_points(doc: Doc) -> list[list[Any]]:
+    """The latest point of each metric; that of an archive which does not say is like none."""
+    metrics = doc["data"].get("metrics") or []
+    return sorted([metric["key"], metric.get("timestamp", 0), metric.get("step", 0)] for metric in metrics)
 
 
 def comparable(record: Record, names: Names) -> Doc:
@@ -133,12 +139,8 @@ def _comparable_input(item: Doc, names: Names) -> tuple[str, Doc]:
 def digest(record: Record) -> str:
     """A fingerprint that changes whenever the source's listing shows a change."""
     doc = record.doc
-    latest = sorted(
-        [metric["key"], metric.get("timestamp", 0), metric.get("step", 0)]
-        for metric in doc["data"].get("metrics") or []
-    )
     models = [sorted(inputs_of(doc)), sorted(outputs_of(doc))]
-    return codec.digest([facts(doc), sorted(tags_of(doc).items()), latest, dataset_inputs(doc), models])
+    return codec.digest([facts(doc), sorted(tags_of(doc).items()), dataset_inputs(doc), models])
 
 
 def dataset_inputs(doc: Doc) -> list[Doc]:

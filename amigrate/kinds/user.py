@@ -138,7 +138,7 @@ class User(Kind):
         await self._give(target, record, _Held.of(doc, replace=made), ids, state)
         return state
 
-    async def keep(self, target: Target, record: Record, new_id: str) -> Any:
+    async def keep(self, target: Target, record: Record, new_id: str, ids: Ids) -> Any:
         target.passwords.known(record.name)
         return None
 

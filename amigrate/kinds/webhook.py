@@ -131,7 +131,7 @@ class Webhook(Kind):
             target.notes.warn(_without_secret(record.name))
         return None
 
-    async def keep(self, target: Target, record: Record, new_id: str) -> Any:
+    async def keep(self, target: Target, record: Record, new_id: str, ids: Ids) -> Any:
         await self._update(target, record, new_id, {})
         return None
 

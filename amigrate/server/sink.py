@@ -61,8 +61,8 @@ class ServerSink:
     async def resume(self, record: Record, new_id: str, made: bool, ids: Ids) -> None:
         self._open[_key(record)] = await self._kind(record).resume(self._target, record, new_id, made, ids)
 
-    async def keep(self, record: Record, new_id: str) -> None:
-        self._open[_key(record)] = await self._kind(record).keep(self._target, record, new_id)
+    async def keep(self, record: Record, new_id: str, ids: Ids) -> None:
+        self._open[_key(record)] = await self._kind(record).keep(self._target, record, new_id, ids)
 
     async def put_rows(self, record: Record, rows: Sequence[Rows], ids: Ids) -> None:
         await self._kind(record).put_rows(self._target, record, rows, ids, self._open[_key(record)])
