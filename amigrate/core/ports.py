@@ -389,6 +389,13 @@ class Kind(Protocol):
         """True for an object that its source shows as deleted."""
         ...
 
+    def is_all_listed(self, record: Record) -> bool:
+        """For a batched kind, of a record with all that `load` brings: whether a sink's listing shows all that matters.
+
+        False where it also has files, or work that is deferred.
+        """
+        ...
+
     def settled(self, record: Record) -> bool:
         """False while the object may still grow at the source (a run that has not ended)."""
         ...

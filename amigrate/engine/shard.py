@@ -101,7 +101,7 @@ class Shards:
     async def move(self, records: Sequence[Record]) -> None:
         """One shard, from its beginning to its end."""
         async for tasks in self._loaded(await self._compared(records)):
-            await self._fill(await self._make(await self._grown(tasks)))
+            await self._fill(await self._make(await self._grown(self._without_whole(tasks))))
 
     async def unblock(self, narrow: bool = False) -> None:
         """Make what had to wait for others of its kind; what nothing more comes for has failed.
@@ -204,11 +204,8 @@ class Shards:
         if carried and kind.settled(record) and kind.parent is not None and not self.recheck:
             self._stats.unread[record.ref.kind] += 1
             return True
-        looks_same = task.found.same and entry is None and kind.settled(record) and not self.recheck
-        if kind.batched and looks_same:
-            return True
         task.known = carried and kind.parent is not None
-        task.same = looks_same
+        task.same = task.found.same and entry is None and kind.settled(record) and not self.recheck
         return False
 
     def covers(self, entry: Entry, digest: str) -> bool:
@@ -237,6 +234,12 @@ class Shards:
         self._journal.renew([task.record.ref for task in same], listed)
         left = {task.record.ref.key for task in same}
         return [task for task in tasks if task.record.ref.key not in left]
+
+    def _without_whole(self, tasks: Sequence[Task]) -> list[Task]:
+        """Without those of a batched kind that are the same at the sink, and have nothing that its listing hides."""
+        kinds = {task.record.ref.key: self._kinds[task.record.ref.kind] for task in tasks if task.same}
+        batched = [task for task in tasks if task.same and kinds[task.record.ref.key].batched]
+        return self._without(tasks, [one for one in batched if kinds[one.record.ref.key].is_all_listed(one.record)])
 
     async def _grown(self, tasks: Sequence[Task]) -> list[Task]:
         """Without those that an earlier session carried and that hold nothing new, as only reading them can tell."""

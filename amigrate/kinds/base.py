@@ -213,6 +213,9 @@ class Kind:
     def is_deleted(self, record: Record) -> bool:
         return False
 
+    def is_all_listed(self, record: Record) -> bool:
+        return True
+
     def settled(self, record: Record) -> bool:
         return True
 

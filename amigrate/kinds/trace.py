@@ -51,6 +51,8 @@ class Open:
     losses: list[Outcome] = field(default_factory=list)
     resolved: bool = True
     """False where it names a run or a logged model that is not at the target."""
+    sent: str = ""
+    """A fingerprint of what it was written to say of others."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -73,6 +75,10 @@ class Trace(Kind):
 
     def digest(self, record: Record) -> str:
         return document.facts(info_of(record))
+
+    def is_all_listed(self, record: Record) -> bool:
+        has_files = not document.is_in_store(record) or document.has_attachments(record)
+        return not has_files and not document.linked_prompts(record)
 
     def settled(self, record: Record) -> bool:
         return info_of(record).get("state") != "IN_PROGRESS"
@@ -139,15 +145,17 @@ class Trace(Kind):
                 f"the target is MLflow {target.api.abilities.version or '2.0'}: 3.4 takes traces with ids"
             )
         homes = {record.ref.id: home_of(record, ids) for record in records}
-        rename = rename_of(target)
         held = await _held(target, homes)
         target.held_traces |= held
         found = {}
         for record in records:
             info = held.get(record.ref.id)
             if info is not None:
-                wanted = document.mapped_info(document.renamed(record, rename), homes[record.ref.id], ids)
-                found[record.ref.key] = Found(record.ref.id, document.facts(info) == document.facts(wanted))
+                wanted = self._mapped(target, record, homes[record.ref.id], ids)
+                # Where a server keeps spans in a file, it may have the info of a trace and not its spans.
+                has_spans = document.is_in_store(Record(record.ref, {"info": info})) or not document.is_in_store(record)
+                same = has_spans and document.facts(info) == document.facts(wanted)
+                found[record.ref.key] = Found(record.ref.id, same)
         return found
 
     async def rehearse(self, target: Target, record: Record, new_id: str, made: bool | None, ids: Ids) -> Foreseen:
@@ -196,6 +204,7 @@ class Trace(Kind):
             spans = document.mapped_spans(document.renamed(record, rename_of(target)), state.experiment)
             await folder.put(SPANS_FILE, references.body_of(document.as_artifact(spans)))
         state.resolved = document.is_resolved(info_of(record), ids)
+        state.sent = document.references(self._mapped(target, record, state.experiment, ids))
         losses: list[Outcome] = state.losses
         return losses
 
@@ -208,11 +217,11 @@ class Trace(Kind):
 
     async def _start(self, target: Target, record: Record, state: Open, ids: Ids) -> Folder:
         await target.wake(state.experiment)
-        info = document.mapped_info(document.renamed(record, rename_of(target)), state.experiment, ids)
+        info = self._mapped(target, record, state.experiment, ids)
         assessments = info["assessments"]
         held = (state.held or {}).get("assessments") or []
         lacking = document.lacking_assessments(assessments, held)
-        late = [one for one in lacking if one.get("overrides") in {one["assessment_id"] for one in assessments}]
+        late = document.overriding(lacking, assessments)
         info["assessments"] = [one for one in lacking if one not in late]
         told = await _told(target, record, state, info, held)
         for one in late:
@@ -231,7 +240,7 @@ class Trace(Kind):
             return []
         doc: Doc = {"prompts": document.linked_prompts(record)}
         if not state.resolved:
-            doc["info"] = info_of(record)
+            doc |= {"info": info_of(record), "sent": state.sent}
         return [Deferred(Stage.REFERENCES, doc)] if any(doc.values()) else []
 
     async def remove(self, target: Target, ref: Ref, new_id: str, ids: Ids) -> None:
@@ -240,26 +249,37 @@ class Trace(Kind):
         await target.api.call(DELETE, {"experiment_id": home, "request_ids": [new_id]})
 
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
-        """Prompts keep their numbers; the server takes no link to one that it does not have."""
+        """Prompts keep their numbers; the server takes no link to one that it does not have.
+
+        What the trace says of others is written whenever more of them are there than when it was last written.
+        """
         wanted, info = what.doc["prompts"], what.doc.get("info")
         known = [(ids.new_id("prompt_version", f"{one['name']}/{one['version']}"), one["version"]) for one in wanted]
         there = [{"name": new.rpartition("/")[0], "version": version} for new, version in known if new]
         if there:
             with suppress(Unsupported):  # Before 3.10, the tag of the trace is all that there is.
                 await target.api.call(LINK_PROMPTS, {"trace_id": new_id, "prompt_versions": there})
-        resolved = info is None or document.is_resolved(info, ids)
-        if info is not None and resolved:
-            whole = document.renamed(Record(record.ref, {"info": info}), rename_of(target))
-            told = document.mapped_info(whole, home_of(whole, ids), ids)
-            pairs = zip(info.get("assessments") or [], told["assessments"], strict=True)
-            changed = [new for old, new in pairs if old != new]
-            renamed = [one for one in changed if document.names_issue(one)]  # No other request takes these.
-            await _tell(target, {**told, "assessments": renamed}, told["assessments"])
-            for one in changed:
-                if one not in renamed:
-                    await _update(target, record, one)
+        if info is not None:
+            whole = Record(record.ref, {"info": info})
+            told = self._mapped(target, whole, home_of(whole, ids), ids)
+            if (now := document.references(told)) != what.doc.get("sent"):
+                await self._tell_again(target, whole, told)
+                what.doc["sent"] = now
         what.doc["prompts"] = [one for one, (new, _) in zip(wanted, known, strict=True) if not new]
-        return resolved and len(there) == len(wanted)
+        return (info is None or document.is_resolved(info, ids)) and len(there) == len(wanted)
+
+    def _mapped(self, target: Target, record: Record, experiment: str, ids: Ids) -> Doc:
+        """A trace's info in the target's terms."""
+        return document.mapped_info(document.renamed(record, rename_of(target)), experiment, ids)
+
+    async def _tell_again(self, target: Target, record: Record, told: Doc) -> None:
+        pairs = zip(info_of(record).get("assessments") or [], told["assessments"], strict=True)
+        changed = [new for old, new in pairs if old != new]
+        renamed = [one for one in changed if document.names_issue(one)]  # No other request takes these.
+        await _tell(target, {**told, "assessments": renamed}, told["assessments"])
+        for one in changed:
+            if one not in renamed:
+                await _update(target, record, one)
 
 
 def _folder(api: Api, info: Doc, trace_id: str) -> Folder | None:
@@ -309,13 +329,11 @@ async def _told(target: Target, record: Record, state: Open, info: Doc, held: Se
 
 async def _override_again(target: Target, record: Record, assessments: Sequence[Doc]) -> None:
     """What was overridden has become valid, because it had to be written again: so must be what overrides it."""
-    known = {one["assessment_id"] for one in assessments}
-    for one in assessments:
-        if one.get("overrides") in known:
-            path = f"{V3}/traces/{record.ref.id}/assessments/{one['assessment_id']}"
-            with suppress(NotFound):
-                await target.api.call(Endpoint("DELETE", path, Work.WRITE))
-            await _assess(target, record, one)
+    for one in document.overriding([*assessments], [*assessments]):
+        path = f"{V3}/traces/{record.ref.id}/assessments/{one['assessment_id']}"
+        with suppress(NotFound):
+            await target.api.call(Endpoint("DELETE", path, Work.WRITE))
+        await _assess(target, record, one)
 
 
 async def _assess(target: Target, record: Record, assessment: Doc) -> None:

@@ -152,6 +152,25 @@ def lacking_assessments(wanted: list[Doc], held: list[Doc]) -> list[Doc]:
     ]
 
 
+def overriding(chosen: list[Doc], assessments: list[Doc]) -> list[Doc]:
+    """The chosen ones that override another one, each behind what it overrides: writing it marks that as overridden."""
+    overrides = {str(one["assessment_id"]): str(one.get("overrides") or "") for one in assessments}
+
+    def depth(own: str) -> int:
+        seen = {own}
+        while (own := overrides[own]) in overrides and own not in seen:
+            seen.add(own)
+        return len(seen)
+
+    late = [one for one in chosen if one.get("overrides") in overrides]
+    return sorted(late, key=lambda one: depth(str(one["assessment_id"])))
+
+
+def references(told: Doc) -> str:
+    """A fingerprint of what an info, in the target's terms, says of other objects."""
+    return codec.digest([told["trace_metadata"], told["assessments"]])
+
+
 def is_resolved(info: Doc, ids: Ids) -> bool:
     """Whether everything that a trace names by id is at the target."""
     all_metadata = [info.get("trace_metadata") or {}]

@@ -18,7 +18,7 @@ from tests.environments import python_of
 from tests.fakes.fault_proxy import FaultProxy
 from tests.fakes.gateway import Gateway
 from tests.kinds import experiment_of, run_of, sample
-from tests.kinds.trace import V3, assessment, info, span, trace_ids
+from tests.kinds.trace import V3, assessment, info, new_trace, span, trace_ids
 from tests.rest import Rest
 from tests.workspace import BASE, ScaleName
 
@@ -121,11 +121,17 @@ def test_traces_whose_spans_lie_in_files(version: str, new_server: NewServer, cl
 
 
 def test_links_come_when_what_they_name_does(new_server: NewServer, cli: Cli) -> None:
-    """A trace of a deleted run names the new run as soon as that arrives; its assessments stay as they are."""
+    """A trace of a deleted run names the new run as soon as that arrives; its assessments stay as they are.
+
+    Also one that names a model which never does.
+    """
     source, target = new_server(), new_server()
     with Rest(source.uri) as rest:
         sample("trace").seed(rest, "traces")
         run_id = run_of(rest, "traces")["run_id"]
+        told = info(trace_ids("traces")[0], experiment_of(rest, "traces"), run_id)
+        told["trace_metadata"]["mlflow.modelId"] = f"m-{0:032x}"
+        rest.post(f"{V3}traces", {"trace": {"trace_info": {**told, "assessments": []}}})
         rest.post("runs/delete", {"run_id": run_id})
         before = [rest.get(f"/api/3.0/mlflow/traces/{own}")["trace"]["trace_info"] for own in trace_ids("traces")]
     for more in ((), ("--deleted",), ("--deleted",)):
@@ -178,13 +184,44 @@ def test_attachments_and_archived_spans(new_server: NewServer, cli: Cli, tmp_pat
         rest.upload(tags[own]["mlflow.artifactLocation"], f"attachments/{ATTACHED}", b"what was attached")
         before = [rest.get("/ajax-api/2.0/mlflow/get-trace-artifact", {"request_id": one}) for one in (own, archived)]
         attached = rest.fetch("/ajax-api/2.0/mlflow/get-trace-artifact", query)
-    for status in ("created", "present"):
-        done = cli("copy-all", "--source", source.uri, "--target", target.uri, "--json")
-        assert json.loads(done.stdout)["objects"]["traces"] == {status: 2}, done.stdout
+    ends = ("--source", source.uri, "--target", target.uri, "--json", "--state")
+    # What looks the same without the journal that saw it may lack files all the same.
+    for args, wanted in (
+        ((tmp_path / "one", "--no-artifacts"), {"created": 2}),
+        ((tmp_path / "another",), {"updated": 1, "present": 1}),
+        ((tmp_path / "another",), {"present": 2}),
+    ):
+        done = cli("copy-all", *ends, *args)
+        assert json.loads(done.stdout)["objects"]["traces"] == wanted, done.stdout
     with Rest(target.uri) as rest:
         after = [rest.get("/ajax-api/2.0/mlflow/get-trace-artifact", {"request_id": one}) for one in (own, archived)]
         assert rest.fetch("/ajax-api/2.0/mlflow/get-trace-artifact", query) == attached == b"what was attached"
     assert before == after
+
+
+def test_links_to_prompts_come_without_the_journal_that_waits_for_them(
+    new_server: NewServer, cli: Cli, tmp_path: Path
+) -> None:
+    source, target = new_server(), new_server()
+    ends = ("--source", source.uri, "--target", target.uri, "--state")
+    with Rest(source.uri) as rest:
+        sample("prompt").seed(rest, "asked")
+        own = new_trace(rest, "0", 1)
+        linked_to = [{"name": "asked", "version": "3"}]
+        rest.post("traces/link-prompts", {"trace_id": own, "prompt_versions": linked_to})
+        tag = {"key": "mlflow.linkedPrompts", "value": json.dumps(linked_to)}
+        rest.patch(f"{V3}traces/{own}/tags", {"trace_id": own, **tag})
+    for args in ((tmp_path / "one", "--skip-objects", "prompts"), (tmp_path / "another",)):
+        done = cli("copy-all", *ends, *args)
+        assert done.returncode == 0, done.stdout + done.stderr
+    linked = {
+        "locations": [{"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": "0"}}],
+        "filter": "prompt = 'asked/3'",
+        "max_results": 100,
+    }
+    with Rest(source.uri) as old, Rest(target.uri) as new:
+        for rest in (old, new):
+            assert [one["trace_id"] for one in rest.pages(f"{V3}traces/search", "traces", linked)] == [own]
 
 
 @pytest.mark.parametrize("version", ["3.4.0"] if IS_FULL else [CURRENT])

@@ -33,7 +33,8 @@ def seed(rest: Rest, name: str) -> None:
     body = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
     rest.post("/v1/traces", body, headers={"x-mlflow-experiment-id": home})
     rest.post(f"{V3}traces", {"trace": {"trace_info": info(stored, home, run_id)}})
-    rest.post(f"{V3}traces/{stored}/assessments", {"assessment": assessment(stored, "a-3", False, overrides="a-1")})
+    for own, other in (("a-3", "a-1"), ("a-0", "a-3")):  # What is overridden twice is not the first by any order.
+        rest.post(f"{V3}traces/{stored}/assessments", {"assessment": assessment(stored, own, False, overrides=other)})
     started = rest.post(f"{V3}traces", {"trace": {"trace_info": info(filed, home, run_id)}})["trace"]["trace_info"]
     kept = {"spans": [{"name": "old", "span_id": "x", "attributes": {"mlflow.experimentId": json.dumps(home)}}]}
     rest.upload(started["tags"]["mlflow.artifactLocation"], "traces.json", json.dumps(kept).encode())

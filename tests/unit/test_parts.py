@@ -26,6 +26,7 @@ from amigrate.engine.gather import Gather
 from amigrate.engine.guard import AdaptiveGuard
 from amigrate.engine.limiter import Limiter
 from amigrate.engine.stats import Requests, Stats
+from amigrate.kinds import trace_document
 from amigrate.kinds.trace_document import linked_prompts
 from amigrate.report.progress import time_left
 
@@ -253,3 +254,16 @@ def test_of_a_list_of_prompts_that_was_cut_the_whole_ones_count() -> None:
     assert 80 < len(found) < 200
     record.doc["info"]["tags"]["mlflow.linkedPrompts"] = "no list"
     assert linked_prompts(record) == []
+
+
+def test_assessments_come_behind_what_they_override() -> None:
+    """However the server lists them; also where an archive says that they override each other."""
+
+    def one(own: str, other: str = "") -> dict[str, str]:
+        return {"assessment_id": own, **({"overrides": other} if other else {})}
+
+    chain = [one("c", "b"), one("d", "c"), one("a"), one("b", "a"), one("x", "gone")]
+    assert [told["assessment_id"] for told in trace_document.overriding(chain, chain)] == ["b", "c", "d"]
+    assert [told["assessment_id"] for told in trace_document.overriding([chain[1], chain[0]], chain)] == ["c", "d"]
+    circle = [one("a", "b"), one("b", "a")]
+    assert len(trace_document.overriding(circle, circle)) == 2
