@@ -63,6 +63,9 @@ class Vanished:
         there = await self._source.missed(kind, [Record(one.ref, {}, one.name) for one in open_.values()])
         for record in there:
             open_.pop(record.ref.key, None)
+        for record in await self._shown_now(kind, [one for one in parents if one], open_):
+            open_.pop(record.ref.key, None)
+            there.append(record)
         for one in open_.values():
             if one.entry is None:
                 self._journal.forget(one.ref, ())
@@ -70,6 +73,13 @@ class Vanished:
                 self._stats.listed[kind] += 1
                 await self._gone(one)
         return there
+
+    async def _shown_now(self, kind: str, parents: Sequence[Record], open_: Mapping[str, Known]) -> list[Record]:
+        """Those that a second listing shows, before any is deleted: the pages of a server move on while others are."""
+        if not (self.propagate and parents and open_) or self._source.local:
+            return []
+        listing = self._source.scan(kind, parents).pages()
+        return [record async for page in listing for record in page if record.ref.key in open_]
 
     async def _gone(self, one: Known) -> None:
         if not self._source.shows_all:

@@ -123,9 +123,9 @@ class LoggedModel(Kind):
         return [_record(doc, Ref("experiment", str(doc["info"]["experiment_id"]))) for doc in found]
 
     async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
-        """No listing shows deleted ones."""
-        found = [(one.ref, doc) for one in records if (doc := await _got_if_there(api, one.ref.id)) is not None]
-        return [_record({**doc, "lifecycle_stage": "deleted"}, ref.parent) for ref, doc in found if ref.parent]
+        """No listing shows deleted ones; nor, while others are deleted, each of those that are there."""
+        found = [await _got_as_it_is(api, one.ref) for one in records]
+        return [one for one in found if one is not None]
 
     def location(self, record: Record) -> str:
         return str(info_of(record).get("artifact_uri") or "")
@@ -326,6 +326,16 @@ async def _got_if_there(api: Api, model_id: str) -> Doc | None:
         return await _got(api, model_id)
     except NotFound:
         return None
+
+
+async def _got_as_it_is(api: Api, ref: Ref) -> Record | None:
+    """A model by its id, deleted or not: only that it is not given without being asked for tells that it is."""
+    assert ref.parent is not None, f"{ref} belongs to no experiment"
+    with suppress(NotFound):
+        model: Doc = (await api.call(Endpoint("GET", _path(ref.id))))["model"]
+        return _record(model, ref.parent)
+    doc = await _got_if_there(api, ref.id)
+    return None if doc is None else _record({**doc, "lifecycle_stage": "deleted"}, ref.parent)
 
 
 async def _load(target: Target, experiments: set[str]) -> None:

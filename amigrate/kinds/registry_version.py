@@ -30,7 +30,7 @@ from amigrate.kinds import references, version_source
 from amigrate.kinds.base import NO_STAGE, PROVENANCE, Kind, Target, content_tags, pairs, tag_list
 from amigrate.kinds.limits import lost
 from amigrate.kinds.listing import pages
-from amigrate.kinds.recognition import GET_NAME
+from amigrate.kinds.recognition import GET_NAME, GET_VERSION
 from amigrate.kinds.registry import (
     DELETE_TAG,
     EXPERIMENTS_TAG,
@@ -134,6 +134,16 @@ class RegistryVersion(Kind):
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
         return VersionScan(self, api, parents)
+
+    async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
+        """By number: pages of a listing move on while versions are deleted, over some that are there."""
+        found = []
+        for one in records:
+            with suppress(NotFound):
+                params = [("name", _name(one)), ("version", str(_number(one)))]
+                doc = (await api.registry.call(GET_VERSION, params=params))["model_version"]
+                found.append(Record(one.ref, doc, f"version {_number(one)}"))
+        return found
 
     # ---- write ------------------------------------------------------------------------------------------------
 

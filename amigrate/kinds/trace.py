@@ -118,6 +118,17 @@ class Trace(Kind):
             if portion:
                 yield portion
 
+    async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
+        """By id (3.10+): pages of a listing move on while traces are deleted, over some that are there."""
+        if api.abilities.older_than(3, 10):
+            return []
+        found = []
+        for start in range(0, len(records), trace_scan.IDS_PER_CALL):
+            some = records[start : start + trace_scan.IDS_PER_CALL]
+            infos = await trace_spans.infos_of(api, [one.ref.id for one in some])
+            found += [trace_scan.record_of(infos[one.ref.id], one.ref) for one in some if one.ref.id in infos]
+        return found
+
     def location(self, record: Record) -> str:
         has_files = not document.is_in_store(record) or document.has_attachments(record)
         return _location(info_of(record)) if has_files else ""

@@ -20,6 +20,8 @@ INFOS = Endpoint("POST", f"{V3}/traces/batchGetInfos")
 OLD_LIST = Endpoint("GET", f"{V2}/traces")
 FIRST_PAGE, LARGEST_PAGE = 100, 500
 OLD_PAGE = 100
+IDS_PER_CALL = 100
+"""Of a look at traces by id."""
 OLDEST_FIRST = "timestamp_ms ASC"
 OLD_STATES = {"TRACE_STATUS_UNSPECIFIED": "STATE_UNSPECIFIED"}
 
@@ -79,11 +81,12 @@ class TraceScan:
 
     def _record(self, info: Doc) -> Record:
         parent = self._parents[str(info["trace_location"]["mlflow_experiment"]["experiment_id"])]
-        return Record(
-            Ref("trace", str(info["trace_id"]), parent),
-            {"info": info},
-            (info.get("tags") or {}).get("mlflow.traceName", ""),
-        )
+        return record_of(info, Ref("trace", str(info["trace_id"]), parent))
+
+
+def record_of(info: Doc, ref: Ref) -> Record:
+    """A trace as a listing shows it."""
+    return Record(ref, {"info": info}, (info.get("tags") or {}).get("mlflow.traceName", ""))
 
 
 def info_of_old(old: Doc) -> Doc:

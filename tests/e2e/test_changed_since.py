@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.conftest import Cli, NewServer
+from tests.fakes.gateway import Gateway
 from tests.kinds import new_experiment
 from tests.kinds.evaluation_dataset import datasets_of, new_dataset
-from tests.kinds.logged_model import models_of
+from tests.kinds.logged_model import models_of, new_model
+from tests.kinds.trace import new_trace
 from tests.rest import Rest
 from tests.servers import MlflowServer
 from tests.workspace import BASE
@@ -25,13 +29,13 @@ class Pair:
     """Two servers, and what amigrate tells of a copy from the first to the second."""
 
     def __init__(self, servers: tuple[MlflowServer, MlflowServer], old: Rest, new: Rest, cli: Cli, home: Path) -> None:
-        self._source, self._target = servers
+        self.source, self._target = servers
         self.old, self.new = old, new
         self._cli, self._home = cli, home
 
-    def copied(self, state: str = "state", code: int = 0) -> Any:
-        ends = ("--source", self._source.uri, "--target", self._target.uri)
-        done = self._cli("copy-all", *ends, "--state", self._home / state, "--json")
+    def copied(self, state: str = "state", *options: str, code: int = 0, source: str = "") -> Any:
+        ends = ("--source", source or self.source.uri, "--target", self._target.uri)
+        done = self._cli("copy-all", *ends, "--state", self._home / state, "--json", *options)
         assert done.returncode == code, done.stdout + done.stderr
         return json.loads(done.stdout)
 
@@ -58,6 +62,10 @@ def new_run(rest: Rest, home: str, name: str, number: int = 0, tags: dict[str, s
 
 def experiment_of(rest: Rest, name: str) -> str:
     return str(rest.get("experiments/get-by-name", {"experiment_name": name})["experiment"]["experiment_id"])
+
+
+def models_at(rest: Rest, name: str) -> list[dict[str, Any]]:
+    return models_of(rest, experiment_of(rest, name))
 
 
 def runs_of(rest: Rest, name: str) -> list[dict[str, Any]]:
@@ -161,8 +169,54 @@ def test_copies_of_a_logged_model_that_is_not_there(pair: Pair) -> None:
         pair.old.patch(f"logged-models/{own}", {"model_id": own, "status": "LOGGED_MODEL_READY"})
     pair.copied()
     assert "created" not in pair.copied("another")["objects"]["logged-models"]
-    held = models_of(pair.new, experiment_of(pair.new, "twins"))
+    held = models_at(pair.new, "twins")
     assert sorted(one["data"]["params"][0]["value"] for one in held) == ["1", "2"]
+
+
+# ---- what a listing passes over ---------------------------------------------------------------------------------
+
+
+def test_what_a_listing_passes_over_is_not_deleted(pair: Pair) -> None:
+    """Pages move on while objects are deleted: one that no page shows may be there, and nothing of it is deleted."""
+    old, new, name = pair.old, pair.new, "passed over"
+    home = new_experiment(old, name)
+    run = new_run(old, home, "run")
+    trace, _ = (new_trace(old, home, number) for number in (1, 2))
+    logged, _ = (new_model(old, home, f"model {number}", run)["model_id"] for number in (1, 2))
+    old.post("registered-models/create", {"name": name})
+    for number in (1, 2):
+        old.post("model-versions/create", {"name": name, "source": f"s3://far/{number}"})
+    hidden: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "/traces/search": ("traces", lambda one: one["trace_id"] == trace),
+        "/logged-models/search": ("models", lambda one: one["info"]["model_id"] == logged),
+        "/model-versions/search": ("model_versions", lambda one: (one["name"], one["version"]) == (name, "1")),
+    }
+    passed_over: set[str] = set()
+    away = {"are": False}
+
+    async def check(request: web.BaseRequest, body: bytes) -> web.StreamResponse | None:
+        answer = await gateway.forward(request, body)
+        path = request.raw_path.partition("?")[0]
+        for end, (field, is_it) in hidden.items() if away["are"] else ():
+            if path.endswith(end):
+                assert isinstance(answer, web.Response)
+                assert isinstance(answer.body, bytes)
+                told = json.loads(answer.body)
+                left = [one for one in told.get(field, []) if not is_it(one)]
+                passed_over.update({end} if len(left) < len(told.get(field, [])) else ())
+                return web.json_response({**told, field: left})
+        return answer
+
+    with Gateway(pair.source.uri, check) as gateway:
+        pair.copied(source=gateway.uri)
+        (copy,) = [one["info"]["model_id"] for one in models_at(new, name) if one["info"]["name"] == "model 1"]
+        away["are"] = True
+        told = pair.copied("state", "--propagate-deletes", source=gateway.uri)
+    assert passed_over == {*hidden}
+    assert told["deleted_at_source"] == {}
+    assert new.get(f"{V3}traces/{trace}")["trace"]["trace_info"]["trace_id"] == trace
+    assert new.get("model-versions/get", {"name": name, "version": "1"})["model_version"]["source"] == "s3://far/1"
+    assert copy in [one["info"]["model_id"] for one in models_at(new, name)]
 
 
 # ---- what the target had before ---------------------------------------------------------------------------------
