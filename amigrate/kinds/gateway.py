@@ -123,6 +123,13 @@ class NamedGatewayKind(GatewayKind):
         held = target.index.get(self.name, record.name)
         return self.record(codec.loads(held[1])) if held else None
 
+    def note_other(self, target: Target, record: Record) -> None:
+        """One of this name was there before, is another one, and stays."""
+        target.notes.warn(
+            f"{self.singular.replace('_', ' ')} '{record.name}' was at the target before and stays as it is, although "
+            "the source's is another one; what names it there names that one here"
+        )
+
     async def make_named(self, target: Target, name: str, body: Doc) -> str:
         """As `make`; where the name is taken meanwhile, it was by an answer of ours that got lost."""
 

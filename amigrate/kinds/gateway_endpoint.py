@@ -53,7 +53,8 @@ class GatewayEndpoint(NamedGatewayKind):
 
     def comparable(self, record: Record, names: Names) -> Doc:
         told = self.told(record)
-        return {**told, "experiment": names(EXPERIMENT, told["experiment"]) if told["experiment"] else ""}
+        experiment = names(EXPERIMENT, told["experiment"]) if told["experiment"] else ""
+        return {**told, "experiment": experiment, **by(record.doc)}
 
     def decode(self, document: Doc, ref_id: str, parent: Ref | None) -> Record:
         given = given_in(document)
@@ -92,11 +93,16 @@ class GatewayEndpoint(NamedGatewayKind):
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """What amigrate made is brought up to date."""
         held = self.held(target, record)
+        is_other = held is None or self._as_here(self.told(held), ids) != self._as_here(
+            self.told(record), ids, old=True
+        )
         if not made:
+            if is_other:
+                self.note_other(target, record)
             return None
         tags, old = pairs(record.doc.get("tags")), pairs(held.doc.get("tags")) if held else {}
         body = self._body(record, ids)
-        if held is None or self._as_here(self.told(held), ids) != self._as_here(self.told(record), ids, old=True):
+        if is_other:
             await self.change(target, {self.own: new_id, **body})
         await self._set_tags(target, new_id, {key: value for key, value in tags.items() if old.get(key) != value})
         await self._claim_experiment(target, record, new_id, ids)

@@ -32,7 +32,7 @@ class GatewayModelDefinition(NamedGatewayKind):
         return {key: doc.get(key) or "" for key in ("name", "provider", "model_name", "secret_name")}
 
     def comparable(self, record: Record, names: Names) -> Doc:
-        return self.told(record)
+        return {**self.told(record), **by(record.doc)}
 
     def decode(self, document: Doc, ref_id: str, parent: Ref | None) -> Record:
         given = given_in(document)
@@ -60,8 +60,12 @@ class GatewayModelDefinition(NamedGatewayKind):
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:
         """What amigrate made is brought up to date."""
         held = self.held(target, record)
-        if made and (held is None or self.told(held) != self.told(record)):
+        if held is not None and self.told(held) == self.told(record):
+            return None
+        if made:
             await self.change(target, {self.own: new_id, **self._body(record, ids)})
+        else:
+            self.note_other(target, record)
         return None
 
     def _body(self, record: Record, ids: Ids) -> Doc:

@@ -87,8 +87,11 @@ def test_what_waits_for_a_secret_comes_when_it_is_there(new_server: NewServer, d
         new.post(f"{GATEWAY}endpoints/update", {"endpoint_id": arrived["endpoint_id"], "usage_tracking": False})
         for state in (tmp_path / "fresh", None, None):
             own = () if state is None else ("--state", state)
-            objects = told(discreet, 0, *into, *everything, *own)["objects"]
-            assert ended(objects) == {"present": 1}
+            summary = told(discreet, 0, *into, *everything, *own)
+            assert ended(summary["objects"]) == {"present": 1}
+            # Without the journal, nobody knows that it was the source's.
+            others = [one for one in summary["warnings"] if "endpoint 'chat' was at the target before" in one]
+            assert len(others) == (state is not None)
         assert not endpoint(new, "chat")["usage_tracking"]
 
 
