@@ -19,7 +19,7 @@ from tests.contract.test_kinds import name_of
 from tests.kinds import experiment_of, plain_kinds, sample
 from tests.kinds.logged_model import models_of, new_model
 from tests.kinds.prompt import IS_PROMPT, PROMPTS
-from tests.kinds.trace import V3, trace_ids
+from tests.kinds.trace import V3, new_trace, span, trace_ids
 from tests.rest import Rest
 from tests.servers import MlflowServer, refill
 from tests.workspace import BASE, ScaleName
@@ -218,9 +218,12 @@ def test_whatever_changes_arrives(nightly: Nightly) -> None:
 
 @pytest.mark.parametrize("way", ["copy", "archive"] if IS_FULL else ["copy"])
 def test_what_is_added_to_ended_runs_comes_with_recheck(nightly: Nightly) -> None:
-    """A point that is older than the latest one, a file, other bytes. A running run is always looked into."""
+    """A point that is older than the latest one, a file, other bytes, spans. A running run is always looked into."""
     busy = Busy(nightly.rest)
+    trace = new_trace(nightly.rest, busy.home, 1)
     nightly.sync()
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [span(trace, 1, busy.home)]}]}]}
+    nightly.rest.post("/v1/traces", body, headers={"x-mlflow-experiment-id": busy.home})
     for run in (busy.ended, busy.going):
         busy.log(run, -3)
         nightly.rest.upload(run["artifact_uri"], "late.txt", b"late")
@@ -232,6 +235,8 @@ def test_what_is_added_to_ended_runs_comes_with_recheck(nightly: Nightly) -> Non
     assert told[0]["not_read_again"]["runs"] >= 3
     told = nightly.sync("--recheck")
     assert nightly.different() == []
+    with Rest(nightly.target.uri) as new:
+        assert len(new.get("/ajax-api/2.0/mlflow/get-trace-artifact", {"request_id": trace})["spans"]) == 2
     assert told[0]["objects"]["runs"] | {"present": 0} == {"updated": 1, "present": 0}
     assert told[0]["not_read_again"] == {}
     sample("artifact").mutate(nightly.rest, name_of("artifact"))
