@@ -77,8 +77,7 @@ class Trace(Kind):
         return document.facts(info_of(record))
 
     def is_all_listed(self, record: Record) -> bool:
-        has_files = not document.is_in_store(record) or document.has_attachments(record)
-        return not has_files and not document.linked_prompts(record)
+        return not document.has_files(record) and not document.linked_prompts(record)
 
     def settled(self, record: Record) -> bool:
         return info_of(record).get("state") != "IN_PROGRESS"
@@ -130,11 +129,10 @@ class Trace(Kind):
         return found
 
     def location(self, record: Record) -> str:
-        has_files = not document.is_in_store(record) or document.has_attachments(record)
-        return _location(info_of(record)) if has_files else ""
+        return _location(info_of(record)) if document.has_files(record) else ""
 
     async def with_files(self, api: Api, batch: Sequence[Record]) -> list[Record]:
-        return [one for one in batch if not document.is_in_store(one) or document.has_attachments(one)]
+        return [one for one in batch if document.has_files(one)]
 
     async def files(self, api: Api, record: Record) -> AsyncIterator[list[Record]]:
         folder = _folder(api, info_of(record), record.ref.id)

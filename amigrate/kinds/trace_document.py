@@ -63,9 +63,9 @@ def is_in_store(record: Record) -> bool:
     return (info_of(record).get("tags") or {}).get(SPANS_LOCATION) in IN_STORE
 
 
-def has_attachments(record: Record) -> bool:
-    """True where a span refers to a file of the trace."""
-    return any(ATTACHMENT in codec.dumps(span).decode() for span in spans_of(record))
+def has_files(record: Record) -> bool:
+    """True where the spans lie in a file, or one of them refers to a file of the trace."""
+    return not is_in_store(record) or any(ATTACHMENT in codec.dumps(span).decode() for span in spans_of(record))
 
 
 def linked_prompts(record: Record) -> list[Doc]:
