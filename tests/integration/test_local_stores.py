@@ -179,7 +179,8 @@ def test_an_older_schema_is_upgraded_only_when_asked_for(new_server: NewServer, 
         rest.post("runs/create", {"experiment_id": "0", "start_time": 1})
     server.stop()
     before = digest(database)
-    export = ("export-all", "--tracking-uri", f"sqlite:///{database}", "--output-dir", tmp_path / "archive")
+    ends = ("--tracking-uri", f"sqlite:///{database}", "--output-dir", tmp_path / "archive")
+    export = ("export-all", *ends, "--no-artifacts")
     refused = cli(*export)
     assert refused.returncode == 2
     assert "--upgrade-schema" in refused.stderr
@@ -201,7 +202,7 @@ def test_a_database_without_experiment_0_is_not_given_one(made: Made, cli: Cli, 
     before = digest(database)
     told = done(
         cli, "export-experiment", "--experiment", "states", "--tracking-uri", f"sqlite:///{database}",
-        "--output-dir", tmp_path / "archive",
+        "--output-dir", tmp_path / "archive", "--artifacts-destination", made.artifacts,
     )  # fmt: skip
     assert told["objects"]["runs"]["created"] == 8
     assert digest(database) == before
@@ -290,7 +291,9 @@ def test_files_that_lie_elsewhere_are_asked_for(made: Made, cli: Cli, tmp_path: 
 def test_a_private_server_that_dies_is_told_and_the_copy_continues(made: Made, cli: Cli, tmp_path: Path) -> None:
     """As when the system is short of memory: nothing is asked of it again and again, and the same command goes on."""
     target = tmp_path / "target.db"
-    args = ("copy-all", "--source", made.uri, "--target", f"sqlite:///{target}", "--max-requests-per-second", "8")
+    kept: tuple[str | Path, ...] = ("--source-artifacts-destination", made.artifacts)
+    ends = ("--source", made.uri, "--target", f"sqlite:///{target}")
+    args = ("copy-all", *ends, *kept, "--max-requests-per-second", "8")
     process = cli.popen(*args)
     assert wait_for(lambda: rows_of(target, "SELECT COUNT(*) FROM runs") > 2, 120), "the copy has begun"
     servers = [one for one in processes_in(tmp_path / "temporary") if "uvicorn" in " ".join(one.cmdline())]
@@ -304,7 +307,7 @@ def test_a_private_server_that_dies_is_told_and_the_copy_continues(made: Made, c
     assert "continue with: " in said
     again = cli(*args)
     assert again.returncode == 0, again.stderr
-    assert cli("verify", made.uri, f"sqlite:///{target}").returncode == 0
+    assert cli("verify", made.uri, f"sqlite:///{target}", *kept).returncode == 0
 
 
 def rows_of(database: Path, query: str) -> int:
