@@ -1,4 +1,7 @@
-"""What amigrate itself costs: its processor time against servers that cost next to nothing."""
+"""What amigrate itself costs: its processor time against servers that cost next to nothing.
+
+Beside it, what the requests alone cost, sent by a bare loop that looks at no answer.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ def measure(quick: bool) -> str:
         home, archive = Path(folder), Path(folder) / "archive"
         start = _run(home, "ping", source)
         rows = [_row("export", _run(home, "export-all", "--tracking-uri", source, "--output-dir", archive), start)]
+        rows.append(("its requests alone", *_bare("export", source, experiments, runs)))
         for name, words in (
             ("import", ("import-all", "--input-dir", archive, "--tracking-uri")),
             ("copy", ("copy-all", "--source", source, "--target")),
@@ -39,11 +43,21 @@ def measure(quick: bool) -> str:
                 used = _run(home, *words, target)
                 _check(target, experiments * runs)
             rows.append(_row(name, used, start))
+            if name == "import":
+                with beside("benchmarks.fake", 0, 1) as target:
+                    rows.append(("its requests alone", *_bare("import", target, experiments, runs)))
         counted = [
             [name, str(experiments * runs), *_cells(cpu, memory, experiments * runs)] for name, cpu, memory in rows
         ]
     lines = [HEADS, ["---"] * len(HEADS), *counted]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def _bare(what: str, uri: str, experiments: int, runs: int) -> tuple[float, int]:
+    """Processor seconds and kilobytes of the same requests without amigrate."""
+    command = [sys.executable, "-m", "benchmarks.bare", what, uri, str(experiments), str(runs)]
+    cpu, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(cpu), int(memory)
 
 
 def _row(name: str, used: tuple[float, int], start: tuple[float, int]) -> tuple[str, float, int]:

@@ -73,6 +73,8 @@ OUTCOME = _upsert("met", "session", "status", "reason", "count").replace(
     "status = CASE WHEN session = excluded.session AND status = 'created'"
     " AND excluded.status IN ('updated', 'present') THEN 'created' ELSE excluded.status END",
 )
+BY_ID, BY_NEW_ID, BY_PARENT = (f"objects INDEXED BY objects_by_{what}" for what in ("id", "new_id", "parent"))
+"""SQLite does not know how many objects of a kind there are, and would rather look at all of them."""
 Identity = tuple[str, str, str, str, str]
 
 
@@ -220,13 +222,13 @@ class Journal:
         if cached is not None:
             return cached
         row = self._db.execute(
-            "SELECT new_id FROM objects WHERE kind = ? AND id = ? AND new_id IS NOT NULL", (kind, old)
+            f"SELECT new_id FROM {BY_ID} WHERE kind = ? AND id = ? AND new_id IS NOT NULL", (kind, old)
         ).fetchone()
         return None if row is None else str(row[0])
 
     def old_id(self, kind: str, new: str) -> str | None:
         """See `core.ports.Ids`."""
-        row = self._db.execute("SELECT id FROM objects WHERE kind = ? AND new_id = ?", (kind, new)).fetchone()
+        row = self._db.execute(f"SELECT id FROM {BY_NEW_ID} WHERE kind = ? AND new_id = ?", (kind, new)).fetchone()
         return None if row is None else str(row[0])
 
     def made(self, ref: Ref) -> bool:
@@ -258,13 +260,14 @@ class Journal:
 
     def shared(self, kind: str, new: str) -> bool:
         """See `core.ports.Ids`."""
-        row = self._db.execute("SELECT COUNT(*) FROM objects WHERE kind = ? AND new_id = ?", (kind, new)).fetchone()
+        query = f"SELECT COUNT(*) FROM {BY_NEW_ID} WHERE kind = ? AND new_id = ?"
+        row = self._db.execute(query, (kind, new)).fetchone()
         return bool(row[0] > 1)
 
     def entry(self, kind: str, old: str) -> Entry | None:
         """See `core.ports.Ids`."""
         row = self._db.execute(
-            f"SELECT {ENTRY} FROM objects WHERE kind = ? AND id = ? AND progress IS NOT NULL",
+            f"SELECT {ENTRY} FROM {BY_ID} WHERE kind = ? AND id = ? AND progress IS NOT NULL",
             (self.session, Status.CREATED, kind, old),
         ).fetchone()
         return None if row is None else _entry(row)
@@ -276,7 +279,7 @@ class Journal:
     def children(self, kind: str, parent: Ref) -> Iterator[tuple[str, Status, str]]:
         """See `core.ports.Ids`."""
         rows = self._db.execute(
-            "SELECT id, status, reason FROM objects WHERE kind = ? AND parent = ? AND session = ? ORDER BY key",
+            f"SELECT id, status, reason FROM {BY_PARENT} WHERE kind = ? AND parent = ? AND session = ? ORDER BY key",
             (kind, parent.key, self.session),
         )
         return ((row[0], Status(row[1]), row[2]) for row in rows)
@@ -317,7 +320,7 @@ class Journal:
     def unmet(self, kind: str, parent: Ref | None) -> list[Known]:
         """What earlier sessions met of a kind below a parent, and this one did not."""
         rows = self._db.execute(
-            f"SELECT id, {ENTRY} FROM objects"
+            f"SELECT id, {ENTRY} FROM {BY_PARENT}"
             " WHERE kind = ? AND parent = ? AND met < ? AND (progress IS NOT NULL OR status = ?) ORDER BY key",
             (self.session, Status.CREATED, kind, parent.key if parent else "", self.session, Status.EXCLUDED),
         ).fetchall()
@@ -325,7 +328,7 @@ class Journal:
 
     def number(self, kind: str, parents: Sequence[Ref]) -> int:
         """How many objects of a kind earlier sessions met below these parents."""
-        count = "SELECT COUNT(*) FROM objects WHERE parent = ? AND kind = ? AND met < ? AND met > 0"
+        count = f"SELECT COUNT(*) FROM {BY_PARENT} WHERE parent = ? AND kind = ? AND met < ? AND met > 0"
         return sum(self._db.execute(count, (one.key, kind, self.session)).fetchone()[0] for one in parents)
 
     def met_again(self) -> bool:
@@ -407,7 +410,7 @@ class Journal:
 
     def fate(self, kind: str, own: str) -> Status | None:
         """What became of an object of this id in this session; None where it was not met."""
-        query = "SELECT status FROM objects WHERE kind = ? AND id = ? AND session = ?"
+        query = f"SELECT status FROM {BY_ID} WHERE kind = ? AND id = ? AND session = ?"
         row = self._db.execute(query, (kind, own, self.session)).fetchone()
         return None if row is None else Status(row[0])
 

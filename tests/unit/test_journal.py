@@ -1,0 +1,67 @@
+"""What the journal is asked for each object must not cost more the more objects there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amigrate.core.model import Outcome, Record, Ref, Status
+from amigrate.engine.journal import Journal
+
+HOME, EMPTY = Ref("experiment", "home"), Ref("experiment", "empty")
+ONE = Ref("run", "one", HOME)
+ASKED: dict[str, Callable[[Journal], Any]] = {
+    "the new id": lambda journal: journal.new_id("run", "nobody"),
+    "the old id": lambda journal: journal.old_id("run", "nobody"),
+    "whether it is shared": lambda journal: journal.shared("run", "nobody"),
+    "what is known of it": lambda journal: journal.entry("run", "nobody"),
+    "what became of it": lambda journal: journal.fate("run", "nobody"),
+    "whether it was made": lambda journal: journal.made(ONE),
+    "whether it was intended": lambda journal: journal.was_intended(ONE),
+    "whether it is due": lambda journal: journal.is_due(ONE),
+    "whether it was met": lambda journal: journal.seen([Record(ONE, {})]),
+    "its children": lambda journal: [*journal.children("run", EMPTY)],
+    "those not met": lambda journal: journal.unmet("run", EMPTY),
+    "the number of its children": lambda journal: journal.number("run", [EMPTY]),
+    "to keep its losses": lambda journal: journal.renew([ONE], ["run"]),
+}
+
+
+def filled(folder: Path, others: int) -> Journal:
+    """A journal of one run that is asked for, and of others."""
+    journal = Journal(folder, "test")
+    records = [Record(ONE, {}), *(Record(Ref("run", f"other {number}", HOME), {}) for number in range(others))]
+    for record in records:
+        journal.begun(record, f"new {record.ref.id}")
+    journal.outcomes([Outcome(record.ref, Status.CREATED) for record in records])
+    journal.forget_cache()
+    return journal
+
+
+def steps(journal: Journal, ask: Callable[[Journal], Any]) -> int:
+    """What SQLite does for an answer, in steps of its virtual machine."""
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    journal._db.set_progress_handler(count, 1)
+    ask(journal)
+    journal._db.set_progress_handler(None, 1)
+    return counted
+
+
+@pytest.fixture(scope="module")
+def journals(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Journal]:
+    return [filled(tmp_path_factory.mktemp("journal"), others) for others in (10, 2000)]
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_a_question_about_one_object_looks_at_no_others(journals: Sequence[Journal], what: str) -> None:
+    few, many = (steps(journal, ASKED[what]) for journal in journals)
+    assert 0 < many < few + 50
