@@ -113,6 +113,11 @@ class AdaptiveGuard:
         recover: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         """See `core.ports.Guard`."""
+        failed: Transient | None = None
+        try:  # Most requests need no second attempt, nor what it takes to make one.
+            return await self._once(work, attempt)
+        except Transient as error:
+            failed = error
         reached = False
         async for trial in self._trials():
             with trial:
@@ -121,8 +126,11 @@ class AdaptiveGuard:
                     if found is not None:
                         return found
                 try:
+                    if failed is not None:
+                        raise failed
                     return await self._once(work, attempt)
                 except Transient as error:
+                    failed = None
                     reached = reached or not error.unreachable
                     if reached and not resend and recover is None:
                         error.attempts = 1

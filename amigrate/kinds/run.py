@@ -460,7 +460,7 @@ def _free_key(target: Target, home: str, likeness: str) -> str:
 def _held(target: Target, home: str, record: Record, ids: Ids, taken: set[str]) -> tuple[Found, str] | None:
     """The target run that stands for a source run and for no other one."""
     made = target.index.get(MADE, record.ref.key)
-    if made is not None:
+    if made is not None or home in target.fresh:
         return made
 
     def is_free(new_id: str) -> bool:
