@@ -235,14 +235,21 @@ class Transfer:
         walked = [await self._group(kind, some, request) for some in groups(chosen)]
         if kind in self._unlisted:
             return walked
-        late, deleted = self._chosen(kind, await self._listed(kind, scan.again(), shown=True), request)
-        if late and self._kinds[kind].named and request.agrees:
-            late = await self._agreed_late(kind, late)
-        walked += [await self._group(kind, some, request) for some in groups(late)]
-        for one in [*roots.deleted, *deleted]:
+        walked += await self._late(kind, await self._listed(kind, scan.again(), shown=True), request)
+        for one in roots.deleted:
             await self._vanished.settle(one)
         if kind not in self._unlisted and request.lists_all(self._kinds[kind]):
-            await self._vanished.unmet(kind, [None], request.deleted)
+            walked += await self._late(kind, await self._vanished.unmet(kind, [None], request.deleted), request)
+        return walked
+
+    async def _late(self, kind: str, records: Sequence[Record], request: Request) -> list[Group]:
+        """What came while others were walked, and what no listing has shown."""
+        late, deleted = self._chosen(kind, records, request)
+        if late and self._kinds[kind].named and request.agrees:
+            late = await self._agreed_late(kind, late)
+        walked = [await self._group(kind, some, request) for some in groups(late)]
+        for one in deleted:
+            await self._vanished.settle(one)
         return walked
 
     async def _with_children(self, roots: Roots, request: Request) -> Sequence[Record]:

@@ -60,7 +60,13 @@ class Vanished:
         self._stats.listed[kind] += len(carried)
         self._account([self._outcome(one, Status.PRESENT, "") for one in carried])
         open_ = {one.ref.key: one for one in known if one not in carried and (one.entry or deleted)}
-        there = await self._source.missed(kind, [Record(one.ref, {}, one.name) for one in open_.values()])
+        try:
+            there = await self._source.missed(kind, [Record(one.ref, {}, one.name) for one in open_.values()])
+        except CannotContinue:
+            raise
+        except AmigrateError as error:
+            await self._unknown([one for one in open_.values() if one.entry], error)
+            return []
         for record in there:
             open_.pop(record.ref.key, None)
         for record in await self._shown_now(kind, [one for one in parents if one], open_):
@@ -80,6 +86,16 @@ class Vanished:
             return []
         listing = self._source.scan(kind, parents).pages()
         return [record async for page in listing for record in page if record.ref.key in open_]
+
+    async def _unknown(self, lost: Sequence[Known], error: AmigrateError) -> None:
+        """No listing shows these, and nobody can tell whether they are there."""
+        reason = f"no listing shows it any more, and it cannot be asked for: {error}"
+        for one in lost:
+            self._stats.listed[one.ref.kind] += 1
+            if self._source.shows_all:
+                self._account([self._outcome(one, Status.FAILED, reason)])
+            else:
+                await self._gone(one)
 
     async def _gone(self, one: Known) -> None:
         if not self._source.shows_all:

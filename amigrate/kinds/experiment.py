@@ -20,6 +20,7 @@ from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import identity, mapping, text, texts, whole, word
 from amigrate.kinds import recognition
 from amigrate.kinds.base import STAGES, Kind, Target, content_tags, tag_list, tags_of
+from amigrate.kinds.confirming import confirmed
 from amigrate.kinds.experiment_scan import ExperimentScan, experiment_pages
 from amigrate.kinds.limits import fitting, lost
 from amigrate.kinds.naming import recognised
@@ -30,6 +31,7 @@ CREATE = Endpoint("POST", f"{V2}/experiments/create", Work.WRITE)
 DELETE = Endpoint("POST", f"{V2}/experiments/delete", Work.WRITE)
 RENAME = Endpoint("POST", f"{V2}/experiments/update", Work.WRITE)
 SET_TAG = Endpoint("POST", f"{V2}/experiments/set-experiment-tag", Work.WRITE)
+GET = Endpoint("GET", f"{V2}/experiments/get")
 BY_NAME = Endpoint("GET", f"{V2}/experiments/get-by-name")
 
 EQUAL = ("lifecycle_stage", "tags")
@@ -93,6 +95,13 @@ class Experiment(Kind):
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
         return ExperimentScan(api)
+
+    async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
+        async def ask(record: Record) -> Record:
+            doc = (await api.call(GET, params=[("experiment_id", record.ref.id)]))["experiment"]
+            return Record(record.ref, doc, str(doc.get("name", "")))
+
+        return await confirmed(ask, records)
 
     async def find(self, target: Target, records: Sequence[Record], ids: Ids) -> dict[str, Found]:
         if not target.index.loaded(""):

@@ -26,6 +26,7 @@ from amigrate.core.ports import Ids, Names, Scan
 from amigrate.kinds import logged_model_document as document
 from amigrate.kinds import model_links, origins, references
 from amigrate.kinds.base import Kind, Target, home_of, pairs, tag_list
+from amigrate.kinds.confirming import confirmed
 from amigrate.kinds.listing import pages
 from amigrate.kinds.log_batch import ENTITIES
 from amigrate.kinds.logged_model_document import (
@@ -124,8 +125,12 @@ class LoggedModel(Kind):
 
     async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
         """No listing shows deleted ones; nor, while others are deleted, each of those that are there."""
-        found = [await _got_as_it_is(api, one.ref) for one in records]
-        return [one for one in found if one is not None]
+
+        async def ask(record: Record) -> Record:
+            assert record.ref.parent is not None, f"{record.ref} belongs to no experiment"
+            return _record(await _got_as_it_is(api, record.ref.id), record.ref.parent)
+
+        return await confirmed(ask, records)
 
     def location(self, record: Record) -> str:
         return str(info_of(record).get("artifact_uri") or "")
@@ -281,13 +286,13 @@ class LoggedModelScan:
         """Those that runs name and no listing has. Each is asked for once: nobody knows which experiment it is in."""
         for model_id in sorted(self._api.named_models - self._seen):
             try:
-                doc = await _got(self._api, model_id)
+                doc = await _got_as_it_is(self._api, model_id)
             except NotFound:
                 self._api.named_models.discard(model_id)
                 continue
             if str(doc["info"]["experiment_id"]) in self._parents:
                 self._api.named_models.discard(model_id)
-                yield self._record({**doc, "lifecycle_stage": "deleted"})
+                yield self._record(doc)
 
     def _record(self, doc: Doc) -> Record:
         return _record(doc, self._parents[str(doc["info"]["experiment_id"])])
@@ -328,14 +333,13 @@ async def _got_if_there(api: Api, model_id: str) -> Doc | None:
         return None
 
 
-async def _got_as_it_is(api: Api, ref: Ref) -> Record | None:
-    """A model by its id, deleted or not: only that it is not given without being asked for tells that it is."""
-    assert ref.parent is not None, f"{ref} belongs to no experiment"
+async def _got_as_it_is(api: Api, model_id: str) -> Doc:
+    """A model, marked where it is deleted: no answer says so, but without being asked a server shows no deleted one."""
+    doc = await _got(api, model_id)
     with suppress(NotFound):
-        model: Doc = (await api.call(Endpoint("GET", _path(ref.id))))["model"]
-        return _record(model, ref.parent)
-    doc = await _got_if_there(api, ref.id)
-    return None if doc is None else _record({**doc, "lifecycle_stage": "deleted"}, ref.parent)
+        await api.call(Endpoint("GET", _path(model_id)))
+        return doc
+    return {**doc, "lifecycle_stage": "deleted"}
 
 
 async def _load(target: Target, experiments: set[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from amigrate.client.api import V2, Api, Endpoint, Params, Work
@@ -19,6 +19,7 @@ from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import items, mapping, text, whole
 from amigrate.kinds import recognition
 from amigrate.kinds.base import PROVENANCE, Kind, Target, content_tags, pairs, tag_list
+from amigrate.kinds.confirming import confirmed
 from amigrate.kinds.limits import lost
 from amigrate.kinds.listing import pages
 from amigrate.kinds.naming import recognised
@@ -105,6 +106,14 @@ class RegistryName(Kind):
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
         return RegistryScan(self, api)
+
+    async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
+        async def ask(record: Record) -> Record:
+            params = [("name", record.name)]
+            return replace(record, doc=(await api.registry.call(GET_NAME, params=params))["registered_model"])
+
+        found = await confirmed(ask, records)
+        return [one for one in found if (PROMPT in pairs(one.doc.get("tags"))) == self.is_prompt]
 
     def wanted(self) -> Params:
         """What a listing of the registry is asked for."""
@@ -216,6 +225,10 @@ class RegistryName(Kind):
             raise Uncarriable(f"amigrate did not make {', '.join(strange[:SHOWN])}")
         with suppress(NotFound):
             await target.api.registry.call(DELETE, {"name": new_id})
+        for one in held:
+            target.index.drop(self.versions_kind, one)
+        target.index.drop(self.name, new_id)
+        target.last_version.pop(new_id, None)
 
     async def link(self, target: Target, record: Record, new_id: str, what: Deferred, ids: Ids) -> bool:
         waiting = {}

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from amigrate.client.api import V2, Api, Endpoint, Work
@@ -28,6 +28,7 @@ from amigrate.core.ports import Ids, Names, Scan
 from amigrate.core.typed import text, texts, whole
 from amigrate.kinds import references, version_source
 from amigrate.kinds.base import NO_STAGE, PROVENANCE, Kind, Target, content_tags, pairs, tag_list
+from amigrate.kinds.confirming import confirmed
 from amigrate.kinds.limits import lost
 from amigrate.kinds.listing import pages
 from amigrate.kinds.recognition import GET_NAME, GET_VERSION
@@ -136,14 +137,11 @@ class RegistryVersion(Kind):
         return VersionScan(self, api, parents)
 
     async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
-        """By number: pages of a listing move on while versions are deleted, over some that are there."""
-        found = []
-        for one in records:
-            with suppress(NotFound):
-                params = [("name", _name(one)), ("version", str(_number(one)))]
-                doc = (await api.registry.call(GET_VERSION, params=params))["model_version"]
-                found.append(Record(one.ref, doc, f"version {_number(one)}"))
-        return found
+        async def ask(record: Record) -> Record:
+            params = [("name", _name(record)), ("version", str(_number(record)))]
+            return replace(record, doc=(await api.registry.call(GET_VERSION, params=params))["model_version"])
+
+        return await confirmed(ask, records)
 
     # ---- write ------------------------------------------------------------------------------------------------
 
@@ -359,6 +357,7 @@ class RegistryVersion(Kind):
             tag = {"name": name, "key": LAST_VERSION, "value": number}
             await target.api.registry.call(SET_TAG, tag)
         await _delete(target, name, int(number))
+        target.index.drop(self.name, new_id)
 
     async def commit(self, target: Target, record: Record, ids: Ids, state: Any) -> list[Outcome]:
         stage = _stage(record)

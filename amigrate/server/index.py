@@ -44,5 +44,9 @@ class TargetIndex:
         ).fetchone()
         return None if row is None else (Found(row[0], False, bool(row[1]), bool(row[2])), row[3])
 
+    def drop(self, parent: str, key: str) -> None:
+        """An object is no longer there."""
+        self._db.execute("DELETE FROM held WHERE parent = ? AND key = ?", (parent, key))
+
     def close(self) -> None:
         self._db.close()
