@@ -163,7 +163,9 @@ class Trace(Kind):
                 wanted = self._mapped(target, record, homes[record.ref.id], ids)
                 # Where a server keeps spans in a file, it may have the info of a trace and not its spans.
                 has_spans = document.is_in_store(Record(record.ref, {"info": info})) or not document.is_in_store(record)
-                same = has_spans and document.facts(info) == document.facts(wanted)
+                # What names something that is still to come has to be remembered.
+                is_resolved = document.is_resolved(info_of(record), ids)
+                same = has_spans and is_resolved and document.facts(info) == document.facts(wanted)
                 found[record.ref.key] = Found(record.ref.id, same)
         return found
 
