@@ -15,19 +15,26 @@ ALL = "(all)"
 REASON = "neither failed nor unfinished"
 
 
+DUE = "due"
+"""Where the journal keeps what a session took up, until one comes to its end: what failed is met again before all that
+belongs to it is."""
+
+
 class Due:
-    """Knows it as it was before this session."""
+    """Knows it as it was before this session, and before those that took it up and did not come to their end."""
 
     def __init__(self, journal: Journal, kinds: Mapping[str, Kind]) -> None:
         self._journal = journal
         parents = {kind.parent for kind in kinds.values() if kind.parent}
-        self._failed = journal.failed(sorted(parents))
-        self._unlisted = {name for name in kinds if journal.is_due(Ref(name, ALL))}
+        taken_up = {(str(kind), str(key)) for kind, key in journal.noted(DUE) or ()}
+        unlisted = {(name, ALL) for name in kinds if journal.is_due(Ref(name, ALL))}
+        self._failed = journal.failed(sorted(parents)) | unlisted | taken_up
+        journal.note(DUE, sorted(self._failed))
 
     def __call__(self, record: Record) -> bool:
         one: Ref | None = record.ref
         while one is not None:
-            if one.kind in self._unlisted or (one.kind, one.key) in self._failed:
+            if not self._failed.isdisjoint(((one.kind, ALL), (one.kind, one.key))):
                 return True
             one = one.parent
         return self._journal.is_due(record.ref)

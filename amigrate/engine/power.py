@@ -30,8 +30,9 @@ def started() -> str:
 def forget_unsafe(journal: Journal) -> bool:
     """Before a session: trust nothing that went dark with the system. True where there is such a thing."""
     before, now = journal.noted(START), started()
-    journal.note(START, now)
-    return bool(before and before != now) and journal.doubt(journal.noted(SAFE) or 0)
+    doubted = bool(before and before != now) and journal.doubt(journal.noted(SAFE) or 0)
+    journal.note(START, now)  # Last: who is killed before it doubts once more.
+    return doubted
 
 
 def make_safe(journal: Journal) -> None:

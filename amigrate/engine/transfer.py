@@ -20,7 +20,7 @@ from amigrate.core.ports import Kind, Scan, Sink, Source
 from amigrate.engine.budget import ByteBudget
 from amigrate.engine.closure import Closure
 from amigrate.engine.crowd import Crowd
-from amigrate.engine.due import ALL, REASON, Due
+from amigrate.engine.due import ALL, DUE, REASON, Due
 from amigrate.engine.journal import Journal
 from amigrate.engine.plan import below, groups, order, own_children
 from amigrate.engine.shard import RECORDS_AT_ONCE, Shards, lost, outcome
@@ -176,6 +176,8 @@ class Transfer:
             ]
         )
         await self._second_pass()
+        if not request.narrow:
+            self._journal.note(DUE, [])
 
     def _note(self, uncarried: Sequence[Outcome]) -> None:
         """What was counted instead of moved, and where kinds that do move were not looked for."""

@@ -69,9 +69,6 @@ class Vanished:
             return []
         for record in there:
             open_.pop(record.ref.key, None)
-        for record in await self._shown_now(kind, [one for one in parents if one], open_):
-            open_.pop(record.ref.key, None)
-            there.append(record)
         for one in open_.values():
             if one.entry is None:
                 self._journal.forget(one.ref, ())
@@ -79,13 +76,6 @@ class Vanished:
                 self._stats.listed[kind] += 1
                 await self._gone(one)
         return there
-
-    async def _shown_now(self, kind: str, parents: Sequence[Record], open_: Mapping[str, Known]) -> list[Record]:
-        """Those that a second listing shows, before any is deleted: the pages of a server move on while others are."""
-        if not (self.propagate and parents and open_) or self._source.local:
-            return []
-        listing = self._source.scan(kind, parents).pages()
-        return [record async for page in listing for record in page if record.ref.key in open_]
 
     async def _unknown(self, lost: Sequence[Known], error: AmigrateError) -> None:
         """No listing shows these, and nobody can tell whether they are there."""

@@ -118,9 +118,12 @@ class Trace(Kind):
                 yield portion
 
     async def missed(self, api: Api, records: Sequence[Record]) -> list[Record]:
-        """By id (3.10+): pages of a listing move on while traces are deleted, over some that are there."""
+        """By id, or before 3.10 in a second listing: pages move on while traces are deleted, over some that stay."""
         if api.abilities.older_than(3, 10):
-            return []
+            wanted = {one.ref.key for one in records}
+            homes = [Record(one, {}) for one in dict.fromkeys(one.ref.parent for one in records) if one]
+            listing = TraceScan(api, homes).pages()
+            return [record async for page in listing for record in page if record.ref.key in wanted]
         found = []
         for start in range(0, len(records), trace_scan.IDS_PER_CALL):
             some = records[start : start + trace_scan.IDS_PER_CALL]

@@ -143,6 +143,40 @@ def test_retry_takes_up_what_was_never_listed(
     assert differences(snapshot(source.uri), snapshot(target.uri)) == []
 
 
+def test_a_retry_that_is_killed_forgets_nothing(
+    servers: tuple[MlflowServer, MlflowServer], new_server: NewServer, cli: Cli, tmp_path: Path
+) -> None:
+    """What its own listing has shown is not what failed, and is in no journal yet: the next one takes it up."""
+    source, target, state = servers[0], new_server(), tmp_path / "state"
+    refusing, killing = [True], list[subprocess.Popen[str]]()
+
+    async def refuse(request: web.BaseRequest, body: bytes) -> web.Response | None:
+        if not (refusing and request.raw_path.partition("?")[0].endswith("/registered-models/search")):
+            return None
+        return web.json_response({"error_code": "INVALID_PARAMETER_VALUE", "message": "not today"}, status=400)
+
+    async def kill(request: web.BaseRequest, body: bytes) -> web.Response | None:
+        if killing and request.raw_path.partition("?")[0].endswith("/registered-models/search"):
+            killing.pop().kill()
+        return None
+
+    with Rest(source.uri) as rest:
+        for number in range(3):
+            rest.post("registered-models/create", {"name": f"model {number} of a retry"})
+    with Gateway(source.uri, refuse) as reading, Gateway(target.uri, kill) as writing:
+        done = cli("copy-all", "--source", reading.uri, "--target", writing.uri, "--state", state)
+        assert done.returncode == 1, done.stdout + done.stderr
+        refusing.clear()
+        killing.append(process := cli.popen("retry", state))
+        assert process.wait(60) == -signal.SIGKILL
+        done = cli("retry", state)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert differences(snapshot(source.uri), snapshot(target.uri)) == []
+    with Rest(target.uri) as rest:
+        names = {one["name"] for one in rest.pages("registered-models/search", "registered_models", {}, method="GET")}
+    assert {f"model {number} of a retry" for number in range(3)} <= names
+
+
 def test_retry_continues_a_command_that_was_killed(
     servers: tuple[MlflowServer, MlflowServer], cli: Cli, tmp_path: Path
 ) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from amigrate.core.model import Outcome, Record, Ref, Status
+from amigrate.core.model import Entry, Outcome, Progress, Record, Ref, Status
+from amigrate.engine import power
 from amigrate.engine.journal import Journal
 
 HOME, EMPTY = Ref("experiment", "home"), Ref("experiment", "empty")
@@ -65,3 +66,29 @@ def journals(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Journal]:
 def test_a_question_about_one_object_looks_at_no_others(journals: Sequence[Journal], what: str) -> None:
     few, many = (steps(journal, ASKED[what]) for journal in journals)
     assert 0 < many < few + 50
+
+
+class Killed(Exception):
+    """In the middle of something."""
+
+
+class Dying(Journal):
+    """Is killed before it has doubted anything."""
+
+    def doubt(self, session: int) -> bool:
+        raise Killed
+
+
+def test_a_power_cut_is_not_forgotten_by_a_session_that_is_killed(tmp_path: Path) -> None:
+    first = filled(tmp_path, 2)
+    first.note(power.START, "an earlier start of the system")
+    first.close()
+    second = Dying(tmp_path, "test")
+    with pytest.raises(Killed):
+        power.forget_unsafe(second)
+    second.close()
+    third = Journal(tmp_path, "test")
+    third.reached(Record(ONE, {}), Entry(Progress.WHOLE, "new one", "", made=True))
+    third.note(power.SAFE, -1)  # What `filled` has met, it has met in no session.
+    assert power.forget_unsafe(third)
+    assert not power.forget_unsafe(third)
