@@ -237,9 +237,10 @@ class Shards:
 
     def _without_whole(self, tasks: Sequence[Task]) -> list[Task]:
         """Without those of a batched kind that are the same at the sink, and have nothing that its listing hides."""
-        kinds = {task.record.ref.key: self._kinds[task.record.ref.kind] for task in tasks if task.same}
-        batched = [task for task in tasks if task.same and kinds[task.record.ref.key].batched]
-        return self._without(tasks, [one for one in batched if kinds[one.record.ref.key].is_all_listed(one.record)])
+        kind = self._kinds[tasks[0].record.ref.kind] if tasks else None
+        if kind is None or not kind.batched:
+            return [*tasks]
+        return self._without(tasks, [task for task in tasks if task.same and kind.is_all_listed(task.record)])
 
     async def _grown(self, tasks: Sequence[Task]) -> list[Task]:
         """Without those that an earlier session carried and that hold nothing new, as only reading them can tell."""
