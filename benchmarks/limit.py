@@ -48,6 +48,8 @@ class Bare:
         self._uri = uri
         self.homes: dict[int, str] = {}
         """The ids of new experiments, by their number."""
+        self.sources: dict[int, tuple[str, str]] = {}
+        """The id and the artifact root of new runs, by their number among all."""
 
     async def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> bytes:
         """One request; the answer is read to its end."""
@@ -180,7 +182,7 @@ def _paged(path: str) -> Job:
 def load(work: Workload) -> list[list[Job]]:
     """All that has to be sent to write a workload into an empty server."""
     experiments = [_experiment(number) for number in range(1, work.experiments + 1)]
-    runs = [_run(work, experiment, run) for experiment, run, _ in work.numbered()]
+    runs = [_run(work, number, *one[:2]) for number, one in enumerate(work.numbered())]
     return [experiments, [*runs, *_trace_writes(work)], [_model(work, number) for number in range(work.models)]]
 
 
@@ -195,7 +197,7 @@ def _experiment(number: int) -> Job:
     return job
 
 
-def _run(work: Workload, experiment: int, run: int) -> Job:
+def _run(work: Workload, number: int, experiment: int, run: int) -> Job:
     """Create with all tags, as many batches as its points need, its files, update."""
     batches = list(_batches(work, experiment, run))
     files = [(quote(name), (b"x" * size)) for name, size in work.file_names()] if work.all_bytes < 1 << 28 else None
@@ -207,6 +209,7 @@ def _run(work: Workload, experiment: int, run: int) -> Job:
         found = RUN_ID.search(await bare.send("POST", f"{V2}/runs/create", orjson.dumps(body)))
         assert found is not None
         own = found[1]
+        bare.sources[number] = own.decode(), f"mlflow-artifacts:/{home}/{own.decode()}/artifacts"
         for batch in batches:
             await bare.send("POST", f"{V2}/runs/log-batch", batch.replace(b"<run>", own))
         for name, data in files or ((quote(name), b"x" * size) for name, size in work.file_names()):
@@ -255,14 +258,15 @@ def _some_traces(work: Workload, experiment: int, ids: Sequence[str]) -> Job:
 
 
 def _model(work: Workload, number: int) -> Job:
-    """The versions of a model come one after the other; its source needs no run that way."""
+    """The versions of a model come one after the other, each from the artifacts of a run."""
     name = f"model {number}"
 
     async def job(bare: Bare) -> None:
         body = orjson.dumps({"name": name, "description": "x"})
         await bare.send("POST", f"{V2}/registered-models/create", body)
+        run_id, root = bare.sources[number % work.all_runs]
         for _ in range(work.versions):
-            version = orjson.dumps({"name": name, "source": "s3://bucket/model"})
+            version = orjson.dumps({"name": name, "source": f"{root}/model", "run_id": run_id})
             await bare.send("POST", f"{V2}/model-versions/create", version)
 
     return job

@@ -51,10 +51,12 @@ class Workload:
         return self.all_runs * sum(count * size for count, size in self.files)
 
     def part(self, share: float) -> Workload:
-        """The same with fewer experiments; where there are few of them, with fewer runs in each."""
+        """The same with fewer experiments; where there are few of them, with fewer runs and traces in each."""
+        less = replace(self, name=f"{share:.0%} of {self.name}", models=round(self.models * share))
         if self.experiments * share >= 2:
-            return replace(self, name=f"{share:.0%} of {self.name}", experiments=round(self.experiments * share))
-        return replace(self, name=f"{share:.0%} of {self.name}", runs=max(2, round(self.runs * share)))
+            return replace(less, experiments=round(self.experiments * share))
+        runs = max(2, round(self.runs * share)) if self.runs else 0
+        return replace(less, runs=runs, traces=round(self.traces * share))
 
     def numbered(self) -> Iterator[tuple[int, int, str]]:
         """Every run: the number of its experiment from 1, its own from 0, and its id."""
