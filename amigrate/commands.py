@@ -32,9 +32,10 @@ from amigrate.ends import both, check_output, probed, server_at, sink_of
 from amigrate.engine.budget import ByteBudget
 from amigrate.engine.check import Side, check, examine
 from amigrate.engine.guard import AdaptiveGuard
+from amigrate.engine.plan import EXPERIMENT
 from amigrate.engine.stats import Requests
 from amigrate.engine.survey import Scope
-from amigrate.engine.transfer import EXPERIMENT, Wants
+from amigrate.engine.transfer import Wants
 from amigrate.jobs import state_home
 from amigrate.kinds import REGISTRY
 from amigrate.kinds.selection import chosen, not_compared

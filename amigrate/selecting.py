@@ -11,8 +11,9 @@ from amigrate.core.model import Outcome, Record, Ref, Status
 from amigrate.core.ports import Kind, Source
 from amigrate.engine.closure import closure_of
 from amigrate.engine.journal import Journal
+from amigrate.engine.plan import EXPERIMENT
 from amigrate.engine.stats import Stats
-from amigrate.engine.transfer import EXPERIMENT, Request, Wants
+from amigrate.engine.transfer import Request, Wants
 from amigrate.kinds.choosing import Chosen
 from amigrate.kinds.run_filter import parse
 from amigrate.options import ImportOptions, Selection

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +20,7 @@ import ijson
 from amigrate.core import codec
 from amigrate.core.errors import ArchiveError
 from amigrate.core.model import Doc, Point
-from amigrate.core.typed import items, mapping, real, whole
+from amigrate.core.typed import LEAST, MOST, items, mapping, real, whole
 
 WHOLE = 8 * 1024 * 1024
 READ = 65536
@@ -30,11 +31,14 @@ CHUNK = 5000
 METRICS_LINE = b'    "metrics": {'
 METRICS = (["mlflow", "metrics"], ["metrics"])
 """Where the points lie; without an envelope before December 2022."""
+FIELDS = itemgetter("value", "timestamp", "step")
 FRAME = ((2, "start_array"), (3, "start_map"), (2, "end_array"))
 """The events that a series consists of, besides what its points hold."""
 DEEPEST = 200
 """Objects and lists within each other; no document of ours or of others has ten."""
 FIRST_LINE = b"{\n"
+OWN = b'{\n  "system": {\n    "package": "amigrate",\n'
+BEGINNING = 16 * 1024
 TAIL = b"\n    }\n  }\n}\n"
 HEAD_END = b"\n  }\n}"
 Chunk = tuple[str, list[Point]]
@@ -110,6 +114,12 @@ def _own_lines(file: IO[bytes]) -> list[bytes] | None:
     """The head of a `run.json` that we wrote with points in it, up to those; None for any other document."""
     lines: list[bytes] = []
     held = 0
+    beginning = file.read(BEGINNING)
+    head, found, _ = beginning.partition(b"\n" + METRICS_LINE + b"\n")
+    if found and head.startswith(OWN):  # Most heads are short.
+        file.seek(len(head) + len(found))
+        return [head, b"\n"]
+    file.seek(0)
     if len(file.readline(len(FIRST_LINE) + 1)) > len(FIRST_LINE):
         return None
     file.seek(0)
@@ -163,7 +173,18 @@ def _own_series(file: IO[bytes], key: str) -> Iterator[Chunk]:
 
 def _parsed(lines: list[bytes]) -> list[Point]:
     rows = codec.loads(b"[" + b"".join(lines).rstrip(b",") + b"]")
-    return [_point(row) for row in rows]
+    try:
+        points: list[Point] = [*map(FIELDS, rows)]
+    except KeyError:
+        points = []
+    return points if points and _are_plain(points) else [_point(row) for row in rows]
+
+
+def _are_plain(points: list[Point]) -> bool:
+    """True where they are as we write most of them, so that none needs to be looked at by itself."""
+    values, *numbers = zip(*points, strict=True)
+    whole_ones = all(set(map(type, some)) == {int} and min(some) >= LEAST and max(some) <= MOST for some in numbers)
+    return whole_ones and set(map(type, values)) == {float}
 
 
 # ---- others, large ----------------------------------------------------------------------------------------------

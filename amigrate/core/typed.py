@@ -15,18 +15,18 @@ from amigrate.core.model import Doc
 SHOWN = 60
 """Characters of a wrong value that its error shows."""
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
-_LEAST, _MOST = -(2**63), 2**63 - 1
+LEAST, MOST = -(2**63), 2**63 - 1
 
 
 def whole(value: Any, what: str) -> int:
     """A whole number of 64 bits. As text or with `.0` it is one too: servers and tools have written both."""
-    if type(value) is int and _LEAST <= value <= _MOST:
+    if type(value) is int and LEAST <= value <= MOST:
         return value
     is_text = isinstance(value, str) and _WHOLE.fullmatch(value)
     number = int(value) if is_text or (isinstance(value, float) and value.is_integer()) else value
     if type(number) is not int:  # A truth value is an int to `isinstance`.
         raise ValueError(f"{what} is no whole number but {shown(value)}")
-    if not _LEAST <= number <= _MOST:
+    if not LEAST <= number <= MOST:
         raise ValueError(f"{what} needs more than 64 bits: {shown(value)}")
     return number
 

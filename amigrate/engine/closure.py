@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from amigrate.core.model import Record
 from amigrate.core.ports import Kind, Source
+from amigrate.engine.plan import EXPERIMENT
 
-EXPERIMENT = "experiment"
 MEMBERS = ("logged_model", "run")
 """Children of experiments that others need, each before what it needs itself."""
 

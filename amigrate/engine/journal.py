@@ -4,8 +4,10 @@ It holds the intent before a create call, the new id before any part moves, and 
 confirmed. Everything in it is a hint about the sink: `whole` counts only while a listing of the sink still shows the
 id. The same file holds the outcomes of the running session, so no list of them has to be kept in memory.
 
-A write is in the file once the statement returned (kill -9 loses nothing); the disk is synced at checkpoints only: what
-a power cut means is for `engine.power` to say.
+What is about to be made and what was made is in the file once the statement returned. What has arrived since may go
+into it together with the next of these, at the latest with the next note of the session's counters, every few seconds:
+a kill costs that much to be looked at again, and nothing is lost. The disk is synced at checkpoints only: what a power
+cut means is for `engine.power` to say.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ CREATE TABLE IF NOT EXISTS deferred (
 ) WITHOUT ROWID;
 """
 FORMAT = "2"
+TOGETHER = 100
+"""Writes that may wait for one another."""
 PATIENCE = 0.5
 """Seconds: who looks whether somebody holds the journal holds it for a moment."""
 JOURNAL, LOCK = "journal.db", "lock.db"
@@ -96,6 +100,9 @@ class Journal:
             self._db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous={synced};" + SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"the journal in {folder} cannot be opened: {_why(folder, error)}") from error
+        self._alone = alone
+        self._waiting = 0
+        """Rows that were written and may still be taken back by a kill."""
         self._claim(ends)
         self.session = int(self._meta("session") or 0) + 1
         self._set_meta("session", str(self.session))
@@ -150,22 +157,30 @@ class Journal:
     def close(self) -> None:
         """Write everything into the main file and let go of the lock."""
         with suppress(sqlite3.Error):  # The write-ahead log stays beside the file and is read at the next start.
+            self._keep()
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
         self._lock.close()
 
-    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]], *, can_wait: bool = False) -> None:
+        """Write some rows with one statement, and all that wait with them; or let them wait too."""
         try:
-            if len(rows) == 1:
-                self._db.execute(statement, rows[0])
-                return
-            self._db.execute("BEGIN")
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN")
             self._db.executemany(statement, rows)
-            self._db.execute("COMMIT")
+            self._waiting += len(rows)
+            if not can_wait or self._alone or self._waiting >= TOGETHER:
+                self._keep()
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise JournalError(f"the journal in {self.folder} cannot be written: {error}") from error
+
+    def _keep(self) -> None:
+        """What waits is in the file."""
+        self._waiting = 0
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
 
     # ---- what was begun, what is whole ------------------------------------------------------------------------
 
@@ -191,27 +206,29 @@ class Journal:
         for one in records:
             self._ids.pop((one.ref.kind, one.ref.id), None)
 
-    def begun(self, record: Record, new_id: str) -> None:
-        """The record was made and has this id; nothing of it has moved yet."""
-        self._write(BEGUN, [(*_identity(record.ref, record.name), Progress.BEGUN, 1, new_id)])
+    def begun(self, record: Record, new_id: str, *, can_wait: bool = False) -> None:
+        """The record was made and has this id; nothing of it has moved yet. It `can_wait` where the id says nothing."""
+        row = (*_identity(record.ref, record.name), Progress.BEGUN, 1, new_id)
+        self._write(BEGUN, [row], can_wait=can_wait)
         self._ids[record.ref.kind, record.ref.id] = new_id
 
     def known(self, record: Record, found: Found) -> None:
         """The record was found at the sink."""
         told = (self.session, found.new_id, found.stamp, found.ours)
-        self._write(KNOWN, [(*_identity(record.ref, record.name), *told)])
+        self._write(KNOWN, [(*_identity(record.ref, record.name), *told)], can_wait=True)
         self._ids[record.ref.kind, record.ref.id] = found.new_id
 
     def reached(self, record: Record, entry: Entry) -> None:
         """All parts have arrived (`FILLED`), or nothing at all is left to do (`WHOLE`)."""
         told = (entry.progress, entry.digest, entry.content, entry.files, entry.deleted)
-        self._write(PROGRESS, [(*_identity(record.ref, record.name), *told)])
+        self._write(PROGRESS, [(*_identity(record.ref, record.name), *told)], can_wait=True)
 
     def settle(self, ref: Ref) -> None:
         """A filled record has had its second pass."""
         self._write(
             "UPDATE objects SET progress = ? WHERE kind = ? AND key = ? AND progress = ?",
             [(Progress.WHOLE, ref.kind, ref.key, Progress.FILLED)],
+            can_wait=True,
         )
 
     # ---- the id map -------------------------------------------------------------------------------------------
@@ -355,10 +372,10 @@ class Journal:
         """Keep what has to be done for an object when everything else has arrived: beside, or `anew` instead of, what
         an earlier session left."""
         if anew:
-            self._write("DELETE FROM deferred WHERE kind = ? AND key = ?", [(ref.kind, ref.key)])
+            self._write("DELETE FROM deferred WHERE kind = ? AND key = ?", [(ref.kind, ref.key)], can_wait=True)
         rows = [(ref.kind, ref.key, int(one.stage), _chain(ref), codec.dumps(one.doc).decode()) for one in work]
         if rows:
-            self._write("INSERT OR REPLACE INTO deferred VALUES (?, ?, ?, ?, ?)", rows)
+            self._write("INSERT OR REPLACE INTO deferred VALUES (?, ?, ?, ?, ?)", rows, can_wait=True)
 
     def deferred(self, stage: Stage) -> Iterator[tuple[Ref, Deferred]]:
         """What waits for one stage of the second pass, of the objects that this session has met and not failed."""
@@ -371,7 +388,8 @@ class Journal:
 
     def undefer(self, ref: Ref, stage: Stage) -> None:
         """It is done."""
-        self._write("DELETE FROM deferred WHERE kind = ? AND key = ? AND stage = ?", [(ref.kind, ref.key, int(stage))])
+        done = (ref.kind, ref.key, int(stage))
+        self._write("DELETE FROM deferred WHERE kind = ? AND key = ? AND stage = ?", [done], can_wait=True)
 
     # ---- outcomes of this session -----------------------------------------------------------------------------
 
@@ -384,6 +402,7 @@ class Journal:
                     (*_identity(one.ref, one.name), self.session, self.session, one.status, one.reason, one.count)
                     for one in outcomes
                 ],
+                can_wait=True,
             )
 
     def renew(self, refs: Sequence[Ref], listed: Sequence[str]) -> None:
@@ -395,6 +414,7 @@ class Journal:
         self._write(
             f"UPDATE objects SET session = ? WHERE parent = ? AND kind NOT IN ({marks}) AND status IN (?, ?)",
             [(self.session, ref.key, *listed, *lost) for ref in refs],
+            can_wait=True,
         )
 
     def seen(self, records: Sequence[Record]) -> set[str]:

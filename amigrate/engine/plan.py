@@ -8,6 +8,8 @@ from graphlib import TopologicalSorter
 from amigrate.core.model import Record
 from amigrate.core.ports import Kind
 
+EXPERIMENT = "experiment"
+"""The kind that a selection chooses from; others come with the whole workspace only."""
 EXPERIMENTS_PER_GROUP = 200
 """Experiments whose runs are listed together: one wide listing instead of one for each."""
 
@@ -33,6 +35,11 @@ def below(kinds: Mapping[str, Kind], name: str) -> list[str]:
     return [*own, *(one for kind in own for one in below(kinds, kind))]
 
 
-def groups(records: Sequence[Record], size: int = EXPERIMENTS_PER_GROUP) -> Iterable[Sequence[Record]]:
-    """Records in groups of at most `size`."""
+def groups(records: Sequence[Record]) -> Iterable[Sequence[Record]]:
+    """Parents of one kind, as their children are listed together.
+
+    Experiments have the most below them. Of all others one listing shows the children of every one, or each has its
+    own: in groups they would be listed again for each group.
+    """
+    size = EXPERIMENTS_PER_GROUP if records and records[0].ref.kind == EXPERIMENT else max(1, len(records))
     return (records[start : start + size] for start in range(0, len(records), size))

@@ -324,7 +324,7 @@ class Shards:
     async def _make_one(self, task: Task) -> None:
         if task.found is None:
             task.new_id = await self._sink.begin(task.record, self._journal)
-            self._journal.begun(task.record, task.new_id)
+            self._journal.begun(task.record, task.new_id, can_wait=self._sink.local)
         else:
             made = bool(task.entry and task.entry.made)
             task.kept = made and task.carried and self._kinds[task.record.ref.kind].keeps_edits
@@ -351,7 +351,7 @@ class Shards:
             else:
                 task.new_id, task.begun = result, True
                 task.moved = task.found is not None and not task.found.same
-                self._journal.begun(task.record, result)
+                self._journal.begun(task.record, result, can_wait=self._sink.local)
 
     # ---- fill ---------------------------------------------------------------------------------------------------
 
@@ -395,7 +395,8 @@ class Shards:
         """Everything of a record is at the sink: written `anew`, or known to be there."""
         work = self._sink.deferred(task.record)
         if not task.kept:
-            self._journal.defer(task.record.ref, work, anew=anew)
+            # Of what is new, nothing has been waiting since it was intended.
+            self._journal.defer(task.record.ref, work, anew=anew and task.found is not None)
             waiting = any(one.stage is Stage.REFERENCES for one in work)
             self._journal.reached(task.record, self._entry(task, waiting=waiting, anew=anew))
         changed = task.moved and not task.known
@@ -439,7 +440,7 @@ class Shards:
                 kind = with_rows[0].record.ref.kind
                 async for call in self._source.rows(kind, [task.record for task in with_rows]):
                     await self._bytes(call.cost, gather, tasks)
-                    group.create_task(self._ask(call, gather, tasks))
+                    group.create_task(self._ask(call, gather, tasks, group))
         for held in gather.incomplete():
             await self._lose(held, tasks, f"the history of '{min(held.missing)}' never ended")
 
@@ -458,8 +459,8 @@ class Shards:
             taking.cancel()
             raise
 
-    async def _ask(self, call: RowCall, gather: Gather, tasks: Mapping[str, Task]) -> None:
-        """Send one call for rows and pass on what it completes."""
+    async def _ask(self, call: RowCall, gather: Gather, tasks: Mapping[str, Task], group: asyncio.TaskGroup) -> None:
+        """Send one call for rows and pass on what it completes: an answer may complete many records, all at once."""
         cost = call.cost
         try:
             answer = await call()
@@ -479,7 +480,14 @@ class Shards:
                 self._budget.give(cost)
         self._take_in(answer, gather, tasks)
         for key in {rows.ref.key: None for rows in answer}:
-            await self._advance(key, gather, tasks)
+            if self._is_worth_it(gather.get(key)):
+                group.create_task(self._advance(key, gather, tasks))
+
+    def _is_worth_it(self, held: Held | None) -> bool:
+        """Whether something is to be done with what is held of a record."""
+        return held is not None and bool(
+            held.error or not held.missing or held.points >= WORTH_A_WRITE or self._budget.short
+        )
 
     def _take_in(self, answer: Sequence[Rows], gather: Gather, tasks: Mapping[str, Task]) -> None:
         """All rows of an answer at once, before anything is awaited, so that chunks of a series keep their order."""

@@ -18,13 +18,11 @@ from amigrate.engine.budget import ByteBudget
 from amigrate.engine.crowd import Crowd
 from amigrate.engine.digests import Digests
 from amigrate.engine.inventory import NOT_COMPARED, Inventory, Noted
-from amigrate.engine.plan import groups, order
+from amigrate.engine.plan import EXPERIMENT, groups, order
 from amigrate.engine.stats import Stats
 from amigrate.engine.unbroken import unbroken
 
 ARTIFACT = "artifact"
-EXPERIMENT = "experiment"
-"""The kind that a selection chooses from."""
 PAGES_AT_ONCE = 2
 CALLS_AT_ONCE = 32
 RECORDS_AT_ONCE = 32

@@ -22,16 +22,14 @@ from amigrate.engine.closure import Closure
 from amigrate.engine.crowd import Crowd
 from amigrate.engine.due import ALL, DUE, REASON, Due
 from amigrate.engine.journal import Journal
-from amigrate.engine.plan import below, groups, order, own_children
+from amigrate.engine.plan import EXPERIMENT, below, groups, order, own_children
 from amigrate.engine.shard import RECORDS_AT_ONCE, Shards, lost, outcome
 from amigrate.engine.stats import Stats
 from amigrate.engine.unbroken import unbroken
 from amigrate.engine.vanished import Vanished
 
-EXPERIMENT = "experiment"
-"""The kind that a selection chooses from; others come with the whole workspace only."""
-PAGES_AT_ONCE = 3
-"""Pages in work at once: while one is finished, the next keeps the servers busy."""
+PAGES_AT_ONCE = 2
+"""Pages in work at once: while one is finished, the next keeps the servers busy, and the one after it is read."""
 
 
 class Wants:
@@ -427,24 +425,21 @@ class Transfer:
     async def _walk(
         self, kind: str, pages: AsyncIterator[list[Record]], request: Request, again: bool
     ) -> AmigrateError | None:
-        """Move pages of children, a few at once; the next page is read when one of them is done.
+        """Move pages of children, a few at once, while the next one is read.
 
         Returns what ended the listing early, where something did.
         """
         slots = asyncio.Semaphore(1 if self._kinds[kind].sequential else PAGES_AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            await slots.acquire()
             try:
                 async for page in unbroken(kind, pages, again):
+                    await slots.acquire()
                     job = group.create_task(self._page(*self._fresh(page, request, again)))
                     job.add_done_callback(lambda _: slots.release())
-                    await slots.acquire()
             except CannotContinue:
                 raise
             except AmigrateError as error:
                 return error
-            finally:
-                slots.release()
         return None
 
     def _fresh(self, page: Sequence[Record], request: Request, again: bool) -> tuple[list[Record], list[Known]]:

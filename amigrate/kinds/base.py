@@ -38,6 +38,8 @@ PROVENANCE = "amigrate."
 SOURCE_TAGS = "mlflow_exim."
 NO_STAGE = "None"
 """The stage of a version of a registered model that has none."""
+ROOTS_HELD = 20_000
+"""Of so many runs and logged models it is remembered where their artifacts lie."""
 STAGES = ("active", "deleted")
 
 
@@ -125,6 +127,12 @@ class Target:
     dry: bool = False
     """True where nothing may be written: not even what an earlier session left half done is completed."""
     _sql: bool | None = None
+
+    def note_root(self, new_id: str, root: str) -> None:
+        """Where a run or logged model keeps its artifacts: versions that come from it need not ask."""
+        self.artifact_roots[new_id] = root
+        if len(self.artifact_roots) > ROOTS_HELD:
+            del self.artifact_roots[next(iter(self.artifact_roots))]
 
     def alone(self, name: str) -> asyncio.Lock:
         """Held by who must be the only one to do something."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from amigrate.client.api import AJAX, Api, Endpoint
@@ -30,6 +31,7 @@ RUNS = 90
 """Runs in one bulk call at most."""
 REQUEST_LINE = 3_900
 """Bytes of a bulk call's query: gunicorn refuses request lines over 4094 bytes."""
+FIELDS = itemgetter("run_id", "value", "timestamp", "step")
 TYPICAL = 100
 """Points of a series, before anything was seen."""
 SMALLEST_COST = 64 * 1024
@@ -225,8 +227,13 @@ def _by_key(batch: Sequence[Record]) -> dict[str, deque[Series]]:
     return {key: deque(sorted(series, key=lambda one: one.ref.id)) for key, series in keys.items()}
 
 
-def _by_run(rows: Iterable[dict[str, Any]]) -> dict[str, list[Point]]:
+def _by_run(rows: Sequence[dict[str, Any]]) -> dict[str, list[Point]]:
     points: dict[str, list[Point]] = defaultdict(list)
-    for row in rows:
-        points[row["run_id"]].append(point_of(row))
+    try:
+        for run_id, value, timestamp, step in map(FIELDS, rows):
+            points[run_id].append((float(value), int(timestamp), int(step)))
+    except KeyError:  # Zero fields may be missing.
+        points.clear()
+        for row in rows:
+            points[row["run_id"]].append(point_of(row))
     return points

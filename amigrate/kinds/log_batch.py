@@ -17,12 +17,13 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from math import isfinite
 from typing import Any
 
 from amigrate.client.api import V2, Endpoint, Work
+from amigrate.core import codec
 from amigrate.core.errors import AmigrateError, ApiError, Rejected, Transient
 from amigrate.core.model import Doc, Outcome, Point, Ref, Rows
-from amigrate.kinds import run_document as document
 from amigrate.kinds.base import Target
 from amigrate.kinds.deleted_runs import GET as GET_RUN
 from amigrate.kinds.limits import is_plain, lost
@@ -98,6 +99,8 @@ class RunWriter:
 
     def _taken(self, what: str, items: list[Doc]) -> list[Doc]:
         """Without what was refused before: in this run, or in any run where the name is the reason."""
+        if not self._refused and not self._target.refused_names:
+            return items
         taken = []
         for item in items:
             key, reason = item["key"], self._target.refused_names.get((what, item["key"]))
@@ -207,7 +210,10 @@ def batches(metrics: Sequence[Doc], params: list[Doc], tags: list[Doc]) -> Itera
 
 def metrics_of(series: str, points: Iterable[Point]) -> list[Doc]:
     """Points as `log-batch` takes them."""
-    return [document.metric_json(series, *point) for point in points]
+    return [
+        {"key": series, "value": value if isfinite(value) else codec.number(value), "timestamp": time, "step": step}
+        for value, time, step in points
+    ]
 
 
 def _part(batch: Batch, keys: set[tuple[str, str]]) -> Batch:

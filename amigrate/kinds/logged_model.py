@@ -200,6 +200,7 @@ class LoggedModel(Kind):
             answer = await target.api.call(CREATE, body, recover=recover)
         made = answer["model"]["info"]
         new_id = str(made["model_id"])
+        target.note_root(new_id, made["artifact_uri"])
         return new_id, Open(new_id, model_folder_of(target.api, made["artifact_uri"], new_id))
 
     async def resume(self, target: Target, record: Record, new_id: str, made: bool, ids: Ids) -> Any:

@@ -501,6 +501,7 @@ def _opened(target: Target, record: Record, made: Doc, tags: dict[str, str], *, 
     """A run at the target, which has these tags, with the params and tags that are still to be sent."""
     new_id = str(made["run_id"])
     folder = folder_of(target.api, made["artifact_uri"], new_id)
+    target.note_root(new_id, made["artifact_uri"])
     writer = RunWriter(target, record.ref, new_id, resumed=resumed)
     state = Open(new_id, str(made["experiment_id"]), folder, writer, held=tags)
     state.pending = {key: value for key, value in tags_of(record.doc).items() if key in ID_TAGS}

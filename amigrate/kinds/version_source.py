@@ -115,7 +115,8 @@ async def _root(target: Target, old: str, ids: Ids) -> str | None:
                 root = model["model"]["info"]["artifact_uri"]
         except NotFound:
             return None
-        target.artifact_roots[new_id] = str(root)
+        target.note_root(new_id, str(root))
+        return str(root)
     return target.artifact_roots[new_id]
 
 

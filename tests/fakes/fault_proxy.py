@@ -59,7 +59,8 @@ class FaultProxy:
     `on_answer(method, path)` is called when the upstream has answered and the client has not got the answer yet.
     Nothing else passes meanwhile, so a test changes the upstream at a precise moment of what a client does.
 
-    `requests` counts per (method, template), `faults` per kind of fault that really happened.
+    `requests` counts per (method, template), `busiest` has the most of these that were under way at once, `faults`
+    counts per kind of fault that really happened.
     """
 
     def __init__(
@@ -85,6 +86,8 @@ class FaultProxy:
         self.uri = ""
         self.requests: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[Fault] = Counter()
+        self.busiest: Counter[tuple[str, str]] = Counter()
+        self._under_way: Counter[tuple[str, str]] = Counter()
         self._fate = _Fate(seed, rates, only, rate_limit)
         self._upstream = upstream.rstrip("/")
         self._latency = latency
@@ -141,6 +144,14 @@ class FaultProxy:
         path = request.raw_path.partition("?")[0]
         key = (request.method, template(path))
         self.requests[key] += 1
+        self._under_way[key] += 1
+        self.busiest[key] = max(self.busiest[key], self._under_way[key])
+        try:
+            return await self._answered(request, key, path)
+        finally:
+            self._under_way[key] -= 1
+
+    async def _answered(self, request: web.BaseRequest, key: tuple[str, str], path: str) -> web.StreamResponse:
         fault = self._fate.of(key, self.requests[key], path)
         await asyncio.sleep(self._latency)
         if fault is None or fault in AFTER_FORWARDING:
