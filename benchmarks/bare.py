@@ -1,11 +1,10 @@
 """The requests of a move alone, by a bare loop: `python -m benchmarks.bare export|import ADDRESS EXPERIMENTS RUNS`.
 
-Prints the processor seconds that they take and the most memory in KiB: what no client that sends them can do without.
+Prints the processor seconds that they take: what no client that sends them can do without.
 """
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 
@@ -21,7 +20,7 @@ def main(what: str, uri: str, experiments: int, runs: int) -> None:
     waves = limit.export(work) if what == "export" else limit.load(work)
     start = time.process_time()
     limit.seconds(uri, waves, CONCURRENCY)
-    print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(time.process_time() - start)
 
 
 if __name__ == "__main__":

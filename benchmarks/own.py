@@ -6,7 +6,6 @@ Beside it, what the requests alone cost, sent by a bare loop that looks at no an
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,10 +16,12 @@ import requests
 
 from benchmarks.beside import beside
 from benchmarks.fake import METRICS, POINTS
+from benchmarks.process import Usage, measured
 from tests.servers import clean_environment
 
 EXPERIMENTS, RUNS = 100, 40
 QUICK = 3, 5
+MEBIBYTE = 1024 * 1024
 HEADS = ("command", "runs", "CPU s", "runs per CPU s", "MiB")
 
 
@@ -54,35 +55,24 @@ def measure(quick: bool) -> str:
 
 
 def _bare(what: str, uri: str, experiments: int, runs: int) -> tuple[float, int]:
-    """Processor seconds and kilobytes of the same requests without amigrate."""
+    """Processor seconds of the same requests without amigrate; its memory is of no interest."""
     command = [sys.executable, "-m", "benchmarks.bare", what, uri, str(experiments), str(runs)]
-    cpu, memory = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    return float(cpu), int(memory)
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout), 0
 
 
-def _row(name: str, used: tuple[float, int], start: tuple[float, int]) -> tuple[str, float, int]:
+def _row(name: str, used: Usage, start: Usage) -> tuple[str, float, int]:
     """Without what it takes to start and to say goodbye."""
-    return name, used[0] - start[0], used[1]
+    return name, used.cpu - start.cpu, used.memory
 
 
 def _cells(cpu: float, memory: int, runs: int) -> Sequence[str]:
-    return f"{cpu:.2f}", f"{runs / cpu:,.0f}", f"{memory / 1024:.0f}"
+    return f"{cpu:.2f}", f"{runs / cpu:,.0f}", f"{memory / MEBIBYTE:.0f}" if memory else ""
 
 
-def _run(home: Path, *words: str | Path) -> tuple[float, int]:
-    """Processor seconds and kilobytes of one command."""
+def _run(home: Path, *words: str | Path) -> Usage:
+    """What one command takes."""
     env = clean_environment() | {"XDG_STATE_HOME": str(home / "state"), "HOME": str(home)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "amigrate", *map(str, words)],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{words[0]} ended with {process.returncode}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+    return measured([sys.executable, "-m", "amigrate", *map(str, words)], env)
 
 
 def _check(target: str, runs: int) -> None:

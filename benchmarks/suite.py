@@ -6,10 +6,8 @@ Each command runs in a process of its own, measured from outside. Its requests a
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from benchmarks import limit, store
 from benchmarks.arena import Arena, Place
 from benchmarks.movers import Amigrate, Command, Mover, Peer
+from benchmarks.process import measured
 from benchmarks.workloads import Workload
 from tests.rest import Rest
 
@@ -150,23 +149,9 @@ class _Bench:
         """Run a command to its end; what it wrote before is taken away first."""
         if output is not None and output.exists():
             subprocess.run(["rm", "-r", str(output)], check=True)
-        words, env = command
-        requests, server_cpu, start = place.requests(), place.cpu(), time.perf_counter()
-        with tempfile.TemporaryFile() as said:
-            process = subprocess.Popen(words, env=dict(env), stdout=said, stderr=subprocess.STDOUT, cwd=_root())
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - start
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                said.seek(0)
-                raise RuntimeError(f"{' '.join(words)}: {process.returncode}\n{said.read()[-2000:].decode()}")
-        return Figures(
-            seconds,
-            place.requests() - requests,
-            place.cpu() - server_cpu,
-            usage.ru_utime + usage.ru_stime,
-            usage.ru_maxrss * 1024,
-        )
+        requests, server_cpu = place.requests(), place.cpu()
+        took = measured(*command)
+        return Figures(took.seconds, place.requests() - requests, place.cpu() - server_cpu, took.cpu, took.memory)
 
     def imported(self, mover: Mover, archive: Path) -> Figures:
         """An import into a server of its own."""
@@ -220,10 +205,6 @@ class _Bench:
 def _median(figures: Sequence[Figures]) -> Figures:
     """The run whose time is the median."""
     return sorted(figures, key=lambda one: one.seconds)[(len(figures) - 1) // 2]
-
-
-def _root() -> Path:
-    return Path(__file__).parents[1]
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -3,7 +3,8 @@
 What a server can take differs by endpoint, store and machine: one writer is best for SQLite, many for PostgreSQL, and
 behind the best there is no slope but a cliff (a pool of database connections runs dry and every request waits 30 s;
 seen with 16 writers on one worker). So the limit starts low, one step up or down is tried at a time, and a step is
-kept only if the work done per second says so. Any sign of overload halves the limit.
+kept only if the work done per second says so: before a larger limit is given up, the smaller one is measured again,
+because what else is asked of the server may have changed meanwhile. Any sign of overload halves the limit.
 
 Work is counted in milliseconds that a server is expected to need: some per request, more for the bytes it moves.
 Requests of different weight thus compare. Pure: time comes in from outside.
@@ -59,6 +60,10 @@ class Limiter:
     """Work per second measured at the limit we came from."""
     before: int = 0
     """The limit we came from, while a step is being tried; 0 when resting."""
+    tried: int = 0
+    """A larger limit that brought too little, until the smaller one has been measured again; 0 at other times."""
+    reached: float = 0.0
+    """The work per second at that larger limit."""
     hold: int = 0
     rest: int = HOLD
     upwards: bool = True
@@ -85,7 +90,7 @@ class Limiter:
             self.window.overloads += 1
             return
         self.limit = max(self.floor, self.limit // 2)
-        self.before, self.starting = 0, False
+        self.before, self.tried, self.starting = 0, 0, False
         self.hold = self.rest
         self.window = Window(now, overloads=1)
 
@@ -102,9 +107,11 @@ class Limiter:
         rate = window.work / max(now - window.since, 1e-9)
         self.window = Window(now)
         if window.starved:
-            self.before = 0
+            self.before = self.tried = 0
         elif self.before:
             self._keep_or_return(rate)
+        elif self.tried:
+            self._decide(rate)
         elif self.hold > 0:
             self.hold -= 1
         else:
@@ -122,15 +129,26 @@ class Limiter:
         self.base, self.before, self.limit = rate, self.limit, wanted
 
     def _keep_or_return(self, rate: float) -> None:
-        ideal = self.limit / self.before - 1
-        gained = rate / max(self.base, 1e-9) - 1
-        kept = gained >= (GAIN * ideal if ideal > 0 else RELIEF)
-        if kept:
+        if _pays(rate, self.limit, self.base, self.before):
             self.before, self.rest = 0, HOLD
             if self.starting:
                 self._step(rate)
             return
+        if self.limit > self.before:
+            self.tried, self.reached = self.limit, rate
         self.limit, self.before = self.before, 0
+        if not self.tried:
+            self._turn()
+
+    def _decide(self, rate: float) -> None:
+        """The larger limit brought too little. Was it the limit, or does the smaller one bring less by now too?"""
+        tried, self.tried = self.tried, 0
+        if _pays(self.reached, tried, rate, self.limit):
+            self.limit, self.rest = tried, HOLD
+        else:
+            self._turn()
+
+    def _turn(self) -> None:
         self.upwards, self.starting = not self.upwards, False
         self._rest()
 
@@ -139,3 +157,9 @@ class Limiter:
         if self.upwards:
             self.hold = self.rest
             self.rest = min(2 * self.rest, LONGEST_HOLD)
+
+
+def _pays(rate: float, limit: int, base: float, before: int) -> bool:
+    """Whether the work per second at a limit is worth the step from the one before."""
+    ideal = limit / before - 1
+    return rate / max(base, 1e-9) - 1 >= (GAIN * ideal if ideal > 0 else RELIEF)

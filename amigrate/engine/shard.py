@@ -359,18 +359,22 @@ class Shards:
         """Rows and files of a shard. A record is committed as soon as its own parts are there."""
         by_key = {task.record.ref.key: task for task in tasks}
         wants_files = ARTIFACT in self._kinds
-        with_files = await self._source.with_files([task.record for task in tasks]) if wants_files else []
-        for record in with_files:
-            by_key[record.ref.key].parts += 1
         for task in tasks:
-            task.parts += 1
+            task.parts += 2 if wants_files else 1
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rows(by_key))
-            walkers = asyncio.Semaphore(RECORDS_AT_ONCE)
-            for record in with_files:
-                await walkers.acquire()
-                job = group.create_task(self._files_of(by_key[record.ref.key]))
-                job.add_done_callback(lambda _: walkers.release())
+            if wants_files:
+                group.create_task(self._all_files(by_key))
+
+    async def _all_files(self, tasks: Mapping[str, Task]) -> None:
+        """The files of those records that have any; for the others, this part is done."""
+        with_files = {one.ref.key for one in await self._source.with_files([task.record for task in tasks.values()])}
+        async with Crowd(RECORDS_AT_ONCE) as crowd:
+            for key, task in tasks.items():
+                if key not in with_files:
+                    await crowd.start(self._part_done, task)
+            for key in with_files:
+                await crowd.start(self._files_of, tasks[key])
 
     async def _part_done(self, task: Task) -> None:
         """One part has come to its end; after the last one, the record is committed, or dropped where it failed."""

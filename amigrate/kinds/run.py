@@ -34,6 +34,7 @@ from amigrate.kinds.name_lists import LINKED_PROMPTS, rename_of, with_names
 from amigrate.kinds.run_document import ENDED, ID_TAGS, SOURCE_RUN, info_of, is_deleted, tags_of
 from amigrate.kinds.run_scan import SEARCH, RunScan
 from amigrate.kinds.source_tags import run_source_tags
+from amigrate.kinds.traced import each
 
 CREATE = Endpoint("POST", f"{V2}/runs/create", Work.WRITE, resend=False)
 UPDATE = Endpoint("POST", f"{V2}/runs/update", Work.WRITE)
@@ -172,9 +173,11 @@ class Run(Kind):
                 chosen.append(record)
             else:
                 homes.setdefault(home[0], []).append(record)
-        for home_path, records in homes.items():
-            chosen.extend(await _with_folder(api, home_path, records))
-        return chosen
+
+        async def listed(home: str) -> list[Record]:
+            return await _with_folder(api, home, homes[home])
+
+        return [*chosen, *[record async for some in each(listed, [*homes]) for record in some]]
 
     async def files(self, api: Api, record: Record) -> AsyncIterator[list[Record]]:
         location = self.location(record)

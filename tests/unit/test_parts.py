@@ -128,6 +128,15 @@ def test_the_limit_settles_near_what_the_server_can_do(capacity: int) -> None:
     assert capacity * 0.75 <= settled(capacity) <= capacity + 3
 
 
+def test_a_larger_limit_is_not_blamed_for_what_else_slows_a_server_down() -> None:
+    """Others begin to ask it for much while the first larger limit is being tried."""
+    limiter, now = Limiter(ceiling=64), 0.0
+    while now < 5.0:
+        now += (0.01 if now < 0.5 else 0.05) / limiter.limit
+        limiter.done(now, 10.0, demand=True)
+    assert limiter.limit >= 8
+
+
 def test_overload_halves_once_and_starvation_changes_nothing() -> None:
     limiter = Limiter(ceiling=64, limit=8)
     for _ in range(5):
