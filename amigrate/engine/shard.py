@@ -91,6 +91,7 @@ class Shards:
         self.recheck = False
         """Whether what had come to its end is read again."""
         self._files = asyncio.Semaphore(FILES_AT_ONCE)
+        self._writers = asyncio.Semaphore(RECORDS_AT_ONCE)
         self.files_choice = ""
         """Which files a user's choice may leave out, in any words; empty where it leaves out none."""
         self.leaves_out: Callable[[Record], str] = lambda file: ""
@@ -485,7 +486,9 @@ class Shards:
         self._take_in(answer, gather, tasks)
         for key in {rows.ref.key: None for rows in answer}:
             if self._is_worth_it(gather.get(key)):
-                group.create_task(self._advance(key, gather, tasks))
+                await self._writers.acquire()
+                job = group.create_task(self._advance(key, gather, tasks))
+                job.add_done_callback(lambda _: self._writers.release())
 
     def _is_worth_it(self, held: Held | None) -> bool:
         """Whether something is to be done with what is held of a record."""
