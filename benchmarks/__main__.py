@@ -63,8 +63,8 @@ def suite(
     work = work if part == 1 else work.part(part)
     tried = suite_benchmark.CONCURRENCY[:1] if quick else suite_benchmark.CONCURRENCY
     plan = suite_benchmark.Plan(work, ARENAS[server], 1 if quick else repeat, share, tried)
-    options = {"workload": workload, "server": server, "share": share, "part": part}
-    asked = " ".join(f"--{name} {value}" for name, value in options.items() if value not in (0.0, 1.0))
+    asked = f"--workload {workload} --server {server}"
+    asked += (f" --share {share}" if share else "") + (f" --part {part}" if part != 1 else "")
     _show("suite", f"suite {asked}", suite_benchmark.table(suite_benchmark.measure(plan)), quick, write)
 
 

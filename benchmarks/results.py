@@ -21,7 +21,8 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "suite": (
         "amigrate, the limit and the peer",
         "Each row is the median of three runs. *The limit* is the fewest requests that can carry the work, sent by a\n"
-        "bare loop at the best of some fixed concurrencies; for a copy, the slower of its two sides. *The peer* is\n"
+        "bare loop at the best of some fixed concurrencies; for a copy, the slower of its two sides. The start of a\n"
+        "command, most of a second, counts as its time; the limit's loop has started already. *The peer* is\n"
         "mlflow-export-import 1.2.1, with its threads or without, whichever is faster; where it got a part of the\n"
         "work, the row says which, and amigrate is compared on the same part. Requests are\n"
         "counted by the server's log.",

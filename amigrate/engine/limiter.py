@@ -18,10 +18,14 @@ WINDOW = 0.5
 """Seconds of a measurement at least."""
 ROUNDS = 3
 """Requests of a measurement at least, for each slot."""
-GAIN = 0.1
-"""A larger limit must bring at least this share of what it would bring ideally."""
-RELIEF = 0.03
+GAIN = 0.2
+"""A doubled limit must bring at least this share of what it would bring ideally."""
+FINE_GAIN = 0.5
+"""The same for a small step: what it brings is easily less than what differs from one measurement to the next."""
+RELIEF = 0.06
 """A smaller limit must bring this share more: one that is too small costs far more than one that is too large."""
+CHANGED = 0.7
+"""The share of what it brought before that a limit brings at most when something else has slowed the server down."""
 HOLD = 6
 """Measurements to rest after a step that brought nothing; doubled each time."""
 LONGEST_HOLD = 48
@@ -119,8 +123,9 @@ class Limiter:
 
     def _step(self, rate: float) -> None:
         """Try the next limit up, or down where up brought nothing the last time."""
-        step = self.limit if self.starting and self.limit < DOUBLING else max(1, self.limit // 3)
-        wanted = self.limit + step if self.upwards else self.limit - step
+        doubled = self.starting and self.limit < DOUBLING
+        up, down = (self.limit if doubled else max(1, self.limit // 5)), max(1, self.limit // 3)
+        wanted = self.limit + up if self.upwards else self.limit - down
         wanted = max(self.floor, min(wanted, self.ceiling))
         if wanted == self.limit:
             self.upwards = not self.upwards
@@ -141,9 +146,9 @@ class Limiter:
             self._turn()
 
     def _decide(self, rate: float) -> None:
-        """The larger limit brought too little. Was it the limit, or does the smaller one bring less by now too?"""
+        """The larger limit brought too little. Was it the limit, or does the smaller one bring far less by now too?"""
         tried, self.tried = self.tried, 0
-        if _pays(self.reached, tried, rate, self.limit):
+        if rate <= CHANGED * self.base and _pays(self.reached, tried, rate, self.limit):
             self.limit, self.rest = tried, HOLD
         else:
             self._turn()
@@ -161,5 +166,7 @@ class Limiter:
 
 def _pays(rate: float, limit: int, base: float, before: int) -> bool:
     """Whether the work per second at a limit is worth the step from the one before."""
-    ideal = limit / before - 1
-    return rate / max(base, 1e-9) - 1 >= (GAIN * ideal if ideal > 0 else RELIEF)
+    ideal, gained = limit / before - 1, rate / max(base, 1e-9) - 1
+    if ideal < 0:
+        return gained >= RELIEF
+    return gained >= ideal * (GAIN if ideal >= 1 else FINE_GAIN)
