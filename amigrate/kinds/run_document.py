@@ -103,7 +103,8 @@ def facts(doc: Doc) -> str:
 
 
 def _latest_points(doc: Doc) -> list[list[Any]]:
-    """The latest point of each metric; that of an archive which does not say is like none."""
+    """Where the latest point of each metric lies: servers leave out a zero, archives that do not say have a None, which
+    no server's is equal to."""
     metrics = doc["data"].get("metrics") or []
     return sorted([metric["key"], metric.get("timestamp", 0), metric.get("step", 0)] for metric in metrics)
 
@@ -241,9 +242,11 @@ def _info(given: Doc) -> Doc:
 
 
 def _latest(noted: Any) -> Doc:
-    """Where the latest point of a series lies, as far as the document tells."""
+    """Where the latest point of a series lies; None where the document does not tell."""
     told = mapping(noted, "info.series")
-    return {field: whole(told[field], f"info.series.{field}") for field in ("timestamp", "step") if field in told}
+    return {
+        field: whole(told[field], f"info.series.{field}") if field in told else None for field in ("timestamp", "step")
+    }
 
 
 def _input(given: Doc) -> Doc:
