@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import shlex
 import signal
@@ -65,6 +66,7 @@ def ended(
     try:
         options, work = build()
         session = Session(options, errors, again(sys.argv), without_secrets(sys.argv[1:]))
+        _collect_seldom()
         return asyncio.run(_interruptible(work(session)))
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -78,6 +80,13 @@ def ended(
         code = cause.exit_code if isinstance(cause, AmigrateError) else EXIT_LOSS
         _told(as_json, code, str(cause))
         raise typer.Exit(code) from None
+
+
+def _collect_seldom() -> None:
+    """Points and answers come and go by the million, and none of them refers to itself: looking for such garbage after
+    every 700 new objects took a seventh of the processor time (uvloop, measured beside it, saved nothing)."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 def _told(as_json: bool, code: int, error: str) -> None:
