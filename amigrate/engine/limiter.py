@@ -18,18 +18,19 @@ WINDOW = 0.5
 """Seconds of a measurement at least."""
 ROUNDS = 3
 """Requests of a measurement at least, for each slot."""
-GAIN = 0.2
-"""A doubled limit must bring at least this share of what it would bring ideally."""
-FINE_GAIN = 0.5
-"""The same for a small step: what it brings is easily less than what differs from one measurement to the next."""
-RELIEF = 0.06
+GAIN = 0.1
+"""A larger limit must bring at least this share of what it would bring ideally."""
+SURE_GAIN = 0.5
+"""The same for limits that are large already: a step is small there, what it brings is easily less than what differs
+from one measurement to the next, and the cliff is near."""
+RELIEF = 0.03
 """A smaller limit must bring this share more: one that is too small costs far more than one that is too large."""
 CHANGED = 0.7
 """The share of what it brought before that a limit brings at most when something else has slowed the server down."""
 HOLD = 6
 """Measurements to rest after a step that brought nothing; doubled each time."""
 LONGEST_HOLD = 48
-DOUBLING = 8
+LARGE = 8
 """Until a first step brings nothing, limits below this are doubled: a big server should not wait for us."""
 BREAKS = 3
 """Connections that break within a measurement before that can be overload: a few are the network's."""
@@ -123,7 +124,7 @@ class Limiter:
 
     def _step(self, rate: float) -> None:
         """Try the next limit up, or down where up brought nothing the last time."""
-        doubled = self.starting and self.limit < DOUBLING
+        doubled = self.starting and self.limit < LARGE
         up, down = (self.limit if doubled else max(1, self.limit // 5)), max(1, self.limit // 3)
         wanted = self.limit + up if self.upwards else self.limit - down
         wanted = max(self.floor, min(wanted, self.ceiling))
@@ -169,4 +170,4 @@ def _pays(rate: float, limit: int, base: float, before: int) -> bool:
     ideal, gained = limit / before - 1, rate / max(base, 1e-9) - 1
     if ideal < 0:
         return gained >= RELIEF
-    return gained >= ideal * (GAIN if ideal >= 1 else FINE_GAIN)
+    return gained >= ideal * (GAIN if before < LARGE else SURE_GAIN)
