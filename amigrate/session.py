@@ -174,6 +174,7 @@ async def ended(session: Session, source: str, target: str, work: Callable[[], A
     code, error = 0, ""
     try:
         await work()
+        session.journal.keep()
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None:

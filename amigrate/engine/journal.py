@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,9 @@ class Journal:
             raise JournalError(f"the journal in {folder} cannot be opened: {_why(folder, error)}") from error
         self._alone = alone
         self._waiting = 0
-        """Rows that were written and may still be taken back by a kill."""
+        """Rows that may wait and are not in the file yet."""
+        self._broken = ""
+        """Why such rows were lost: from then on this is no journal of what has happened."""
         self._claim(ends)
         self.session = int(self._meta("session") or 0) + 1
         self._set_meta("session", str(self.session))
@@ -157,30 +159,44 @@ class Journal:
     def close(self) -> None:
         """Write everything into the main file and let go of the lock."""
         with suppress(sqlite3.Error):  # The write-ahead log stays beside the file and is read at the next start.
-            self._keep()
+            self._commit()
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
         self._lock.close()
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]], *, can_wait: bool = False) -> None:
         """Write some rows with one statement, and all that wait with them; or let them wait too."""
-        try:
+        with self._writing():
             if not self._db.in_transaction:
                 self._db.execute("BEGIN")
             self._db.executemany(statement, rows)
-            self._waiting += len(rows)
+            self._waiting += len(rows) if can_wait else 0
             if not can_wait or self._alone or self._waiting >= TOGETHER:
-                self._keep()
+                self._commit()
+
+    def keep(self) -> None:
+        """Everything that waits is in the file. Raises `JournalError` where any of it was lost, now or before."""
+        with self._writing():
+            self._commit()
+
+    def _commit(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+        self._waiting = 0
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What fails takes all that waits with it: nobody may go on then as if that were there."""
+        if self._broken:
+            raise JournalError(self._broken)
+        try:
+            yield
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise JournalError(f"the journal in {self.folder} cannot be written: {error}") from error
-
-    def _keep(self) -> None:
-        """What waits is in the file."""
-        self._waiting = 0
-        if self._db.in_transaction:
-            self._db.execute("COMMIT")
+            reason = f"the journal in {self.folder} cannot be written: {error}"
+            self._broken = reason if self._waiting else ""
+            raise JournalError(reason) from error
 
     # ---- what was begun, what is whole ------------------------------------------------------------------------
 
@@ -218,10 +234,10 @@ class Journal:
         self._write(KNOWN, [(*_identity(record.ref, record.name), *told)], can_wait=True)
         self._ids[record.ref.kind, record.ref.id] = found.new_id
 
-    def reached(self, record: Record, entry: Entry) -> None:
+    def reached(self, record: Record, entry: Entry, *, can_wait: bool = False) -> None:
         """All parts have arrived (`FILLED`), or nothing at all is left to do (`WHOLE`)."""
         told = (entry.progress, entry.digest, entry.content, entry.files, entry.deleted)
-        self._write(PROGRESS, [(*_identity(record.ref, record.name), *told)], can_wait=True)
+        self._write(PROGRESS, [(*_identity(record.ref, record.name), *told)], can_wait=can_wait)
 
     def settle(self, ref: Ref) -> None:
         """A filled record has had its second pass."""

@@ -403,7 +403,9 @@ class Shards:
             # Of what is new, nothing has been waiting since it was intended.
             self._journal.defer(task.record.ref, work, anew=anew and task.found is not None)
             waiting = any(one.stage is Stage.REFERENCES for one in work)
-            self._journal.reached(task.record, self._entry(task, waiting=waiting, anew=anew))
+            # What is left to do is kept together with the word that all the rest is done.
+            entry = self._entry(task, waiting=waiting, anew=anew)
+            self._journal.reached(task.record, entry, can_wait=not work)
         changed = task.moved and not task.known
         status = Status.CREATED if not task.found else Status.UPDATED if changed else Status.PRESENT
         self.account([outcome(task.record, status, new_id=task.new_id)])

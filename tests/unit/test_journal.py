@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from amigrate.core.errors import JournalError
 from amigrate.core.model import Entry, Outcome, Progress, Record, Ref, Status
 from amigrate.engine import power
 from amigrate.engine.journal import Journal
@@ -92,3 +93,34 @@ def test_a_power_cut_is_not_forgotten_by_a_session_that_is_killed(tmp_path: Path
     third.note(power.SAFE, -1)  # What `filled` has met, it has met in no session.
     assert power.forget_unsafe(third)
     assert not power.forget_unsafe(third)
+
+
+def test_what_waits_and_cannot_be_written_is_not_forgotten_when_there_is_room_again(tmp_path: Path) -> None:
+    """The disk is full at the moment when somebody notes how far the move is, who only makes a note of it."""
+    journal = filled(tmp_path, 2)
+    journal.keep()
+    journal.outcomes([Outcome(Ref("artifact", "lost", ONE), Status.FAILED, reason="it broke")])
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(JournalError, match="full"):
+        journal.note("pulse", "x" * 100_000)
+    journal._db.execute("PRAGMA max_page_count = 1000000")
+    with pytest.raises(JournalError, match="full"):
+        journal.keep()
+    with pytest.raises(JournalError, match="full"):
+        journal.outcomes([Outcome(ONE, Status.CREATED)])
+    journal.close()
+
+
+def test_a_note_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 2)
+    journal.keep()
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(JournalError, match="full"):
+        journal.note("pulse", "x" * 100_000)
+    journal._db.execute("PRAGMA max_page_count = 1000000")
+    journal.outcomes([Outcome(ONE, Status.FAILED, reason="it broke")])
+    journal.keep()
+    journal.close()
+    assert Journal(tmp_path, "test").failed(["run"]) == {("run", ONE.key)}
