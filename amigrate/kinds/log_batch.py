@@ -209,7 +209,7 @@ def batches(metrics: Sequence[Doc], params: list[Doc], tags: list[Doc]) -> Itera
 
 
 def metrics_of(series: str, points: Iterable[Point]) -> list[Doc]:
-    """Points as `log-batch` takes them."""
+    """Points as `log-batch` takes them. Non-finite values must be texts: a bare NaN drops the rest of the body."""
     return [
         {"key": series, "value": value if isfinite(value) else codec.number(value), "timestamp": time, "step": step}
         for value, time, step in points

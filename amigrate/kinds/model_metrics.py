@@ -14,11 +14,10 @@ from amigrate.core import codec
 from amigrate.core.errors import Rejected
 from amigrate.core.model import Doc, Outcome, Ref, Status
 from amigrate.core.ports import Ids
-from amigrate.kinds import run_document as document
 from amigrate.kinds.base import Target
 from amigrate.kinds.deleted_runs import even_if_deleted
 from amigrate.kinds.limits import lost
-from amigrate.kinds.log_batch import BATCH, ENTITIES
+from amigrate.kinds.log_batch import BATCH, ENTITIES, metrics_of
 from amigrate.kinds.series import chunks
 
 NAN = codec.number(math.nan)
@@ -92,7 +91,7 @@ async def _as_sent(target: Target, run_id: str, model_id: str, points: Sequence[
         if not value and (timestamp, step) in nans[key]:
             value = math.nan
         dataset = {field: one[field] for field in ("dataset_name", "dataset_digest") if one.get(field)}
-        sent.append({**document.metric_json(key, value, timestamp, step), "model_id": model_id, **dataset})
+        sent += [{**one, "model_id": model_id, **dataset} for one in metrics_of(key, [(value, timestamp, step)])]
     return sent
 
 

@@ -6,7 +6,6 @@ The record's `doc` is a run as `runs/search` gives it: `info`, `data` (`metrics`
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -263,13 +262,3 @@ def _model(given: Any) -> Doc:
     if not model_id:
         raise ValueError("a model of a run has no model_id")
     return {"model_id": model_id, "step": whole(link.get("step") or 0, "the step of a model of a run")}
-
-
-def metric_json(key: str, value: float, timestamp: int, step: int) -> dict[str, Any]:
-    """A point as `log-batch` takes it. Non-finite values must be strings: a bare NaN drops the rest of the body."""
-    return {
-        "key": key,
-        "value": value if math.isfinite(value) else codec.number(value),
-        "timestamp": timestamp,
-        "step": step,
-    }
