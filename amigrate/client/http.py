@@ -80,6 +80,8 @@ class Http:
         self._proxy = None if server.store else proxy_for(server.uri)
         self._credentials = credentials(server)
         self._own = CIMultiDict(server.headers)
+        self.software = ""
+        """What the server says it is: the last `Server` header."""
         self.hidden: list[str] = []
         """Secrets that requests carry: they are taken out of what the server says."""
         self.gone: Callable[[], str] = lambda: ""
@@ -102,6 +104,12 @@ class Http:
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def longest_query(self) -> int:
+        """Bytes of a query that the server takes: gunicorn refuses request lines over 4094 bytes, uvicorn takes 64 KiB,
+        and proxies, which mostly call themselves something else, at least 8 KiB."""
+        return 7_500 if self.software == "uvicorn" else 3_900
 
     def within(self, workspace: str) -> Http:
         """The same server by the same session and login, in one of its workspaces."""
@@ -164,6 +172,7 @@ class Http:
             headers.update(login)
             async with content.open() as data, self._sent(method, url, data, headers, path) as answer:
                 if 200 <= answer.status < 300:
+                    self.software = answer.headers.get("Server", "")
                     yield answer
                     return
                 if answer.status in REDIRECTS:

@@ -1,7 +1,7 @@
 """One shard: the records of a page, from their comparison with the sink to their commit.
 
-They are begun, then filled (points through `Gather`, files), then committed one by one as their own parts are done.
-Bytes are taken before any slot of a server.
+They are begun, filled (points through `Gather`, files), and committed one by one as their own parts are done. What some
+of them are filled with is read while others are begun. Bytes are taken before any slot of a server.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Task:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     begun: bool = False
     """True once the sink has it, ready to be filled."""
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once all that are filled with it were begun, or could not be: they may name each other."""
     waits_for: Unresolved | None = None
     """What it needs that is not at the sink yet."""
     ended: bool = False
@@ -102,7 +104,12 @@ class Shards:
     async def move(self, records: Sequence[Record]) -> None:
         """One shard, from its beginning to its end."""
         async for tasks in self._loaded(await self._compared(records)):
-            await self._fill(await self._make(await self._grown(self._without_whole(tasks))))
+            wanted = await self._grown(self._without_whole(tasks))
+            kind = self._kinds[wanted[0].record.ref.kind] if wanted else None
+            if kind is None or kind.batched or kind.sequential:
+                await self._fill(await self._make(wanted))
+            else:
+                await self._fill(wanted, begun=False)
 
     async def unblock(self, narrow: bool = False) -> None:
         """Make what had to wait for others of its kind; what nothing more comes for has failed.
@@ -288,7 +295,7 @@ class Shards:
         if not tasks:
             return []
         kind = self._kinds[tasks[0].record.ref.kind]
-        self._journal.intend([task.record for task in tasks if task.found is None])
+        self._intend(tasks)
         if kind.batched:
             await self._make_together(tasks)
         else:
@@ -297,9 +304,25 @@ class Shards:
                     await crowd.start(self._make_row, row)
         return [task for task in tasks if task.begun]
 
+    def _intend(self, tasks: Sequence[Task]) -> None:
+        self._journal.intend([task.record for task in tasks if task.found is None])
+
+    async def _make_all(self, tasks: Sequence[Task], ready: asyncio.Event) -> None:
+        """The same while they are filled already: each has one part more, which is this one."""
+        self._intend(tasks)
+        async with Crowd(RECORDS_AT_ONCE) as crowd:
+            for task in tasks:
+                await crowd.start(self._make_row, [task])
+        ready.set()
+        async with Crowd(RECORDS_AT_ONCE) as crowd:
+            for task in tasks:
+                await crowd.start(self._part_done, task)
+
     async def _make_row(self, row: Sequence[Task]) -> None:
         """One after the other, in their order; behind one that has to wait, all wait."""
         for number, task in enumerate(row):
+            if task.ended:  # What it is filled with could not be had.
+                continue
             parent = task.record.ref.parent
             if parent in self._blocked:
                 self._blocked[parent] += row[number:]
@@ -356,13 +379,21 @@ class Shards:
 
     # ---- fill ---------------------------------------------------------------------------------------------------
 
-    async def _fill(self, tasks: Sequence[Task]) -> None:
-        """Rows and files of a shard. A record is committed as soon as its own parts are there."""
+    async def _fill(self, tasks: Sequence[Task], *, begun: bool = True) -> None:
+        """Rows and files of a shard, whose records are `begun` meanwhile where they are not.
+
+        A record is committed as soon as its own parts are there.
+        """
         by_key = {task.record.ref.key: task for task in tasks}
         wants_files = ARTIFACT in self._kinds
+        ready = asyncio.Event()
         for task in tasks:
-            task.parts += 2 if wants_files else 1
+            task.parts, task.ready = 1 + wants_files + (not begun), ready
         async with asyncio.TaskGroup() as group:
+            if begun:
+                ready.set()
+            else:
+                group.create_task(self._make_all(tasks, ready))
             group.create_task(self._rows(by_key))
             if wants_files:
                 group.create_task(self._all_files(by_key))
@@ -371,11 +402,10 @@ class Shards:
         """The files of those records that have any; for the others, this part is done."""
         with_files = {one.ref.key for one in await self._source.with_files([task.record for task in tasks.values()])}
         async with Crowd(RECORDS_AT_ONCE) as crowd:
-            for key, task in tasks.items():
-                if key not in with_files:
-                    await crowd.start(self._part_done, task)
-            for key in with_files:
-                await crowd.start(self._files_of, tasks[key])
+            for task in [task for key, task in tasks.items() if key not in with_files]:
+                await crowd.start(self._part_done, task)
+            for task in [task for key, task in tasks.items() if key in with_files]:
+                await crowd.start(self._files_of, task)
 
     async def _part_done(self, task: Task) -> None:
         """One part has come to its end; after the last one, the record is committed, or dropped where it failed."""
@@ -537,6 +567,7 @@ class Shards:
         rows, points = held.rows, held.points
         held.take()
         try:
+            await task.ready.wait()
             async with task.lock:
                 if rows and not task.ended:
                     await self._sink.put_rows(held.record, rows, self._journal)
@@ -561,6 +592,10 @@ class Shards:
 
     async def _files_of(self, task: Task) -> None:
         """Every file of one record. A file that fails does not fail its record."""
+        await task.ready.wait()
+        if task.ended:
+            await self._part_done(task)
+            return
         held = await self._held_files(task)
         pages = self._source.files(task.record)
         async with asyncio.TaskGroup() as group:

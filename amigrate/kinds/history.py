@@ -5,12 +5,15 @@ GET `/ajax-api/2.0/mlflow/metrics/get-history-bulk` (2.9+) brings one key of up 
 before the last one is complete, that last one and all that sort after it are asked again. Where a series is longer
 than one answer, or the bulk endpoint is missing, it is asked for alone (see `series`). The bulk endpoint writes NaN
 bare.
+
+Key after key for some runs, then for the next ones: so runs become whole one after the other, rather than all at the
+end, and can be written while others are asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -27,10 +30,8 @@ CAP = 25_000
 """Rows in one bulk answer at most."""
 FILL = 20_000
 """Rows to aim at, so that a guess slightly too low does not hit the cap."""
-RUNS = 90
+RUNS = 100
 """Runs in one bulk call at most."""
-REQUEST_LINE = 3_900
-"""Bytes of a bulk call's query: gunicorn refuses request lines over 4094 bytes."""
 FIELDS = itemgetter("run_id", "value", "timestamp", "step")
 TYPICAL = 100
 """Points of a series, before anything was seen."""
@@ -60,7 +61,8 @@ class Series:
 class Waiting:
     """What is still to be asked, and what was learned about lengths on the way."""
 
-    by_key: dict[str, deque[Series]]
+    by_key: OrderedDict[str, deque[Series]]
+    """The key whose turn it is comes first."""
     alone: deque[Series] = field(default_factory=deque)
     groups: deque[list[Series]] = field(default_factory=deque)
     """Parts of calls that were refused, or took too long, as a whole."""
@@ -78,6 +80,12 @@ class Waiting:
         known = self.lengths.get(series.ref.id)
         likely = known if known is not None else min(series.most, int(self.typical) + 1)
         return min(max(likely, series.least, 1), CAP)
+
+    def put_back(self, series: Sequence[Series]) -> None:
+        """What an answer had no room for comes next."""
+        key = series[0].key
+        self.by_key.setdefault(key, deque()).extendleft(reversed(series))
+        self.by_key.move_to_end(key, last=False)
 
     def learn(self, series: Series, length: int) -> None:
         self.lengths[series.ref.id] = max(self.lengths.get(series.ref.id, 0), length)
@@ -125,26 +133,26 @@ class HistoryReader:
         if waiting.groups:
             group = waiting.groups.popleft()
             return HistoryCall(self, group, sum(map(waiting.guess, group)), alone=False)
-        key = next(iter(waiting.by_key))
-        chosen = self._choose(waiting.by_key[key])
-        if not waiting.by_key[key]:
-            del waiting.by_key[key]
+        key, queue = waiting.by_key.popitem(last=False)
+        chosen = self._choose(queue)
+        if queue:
+            waiting.by_key[key] = queue
         rows = sum(map(waiting.guess, chosen))
         alone = not waiting.bulk or (len(chosen) == 1 and rows >= CAP)
         return HistoryCall(self, chosen, min(rows, CAP), alone)
 
     def _choose(self, queue: deque[Series]) -> list[Series]:
-        """As many runs of one key as should fit into one answer and one request line."""
+        """As many runs of one key as should fit into one answer and one request line, as the server orders them."""
         most = self._api.ceiling(BULK, RUNS) if self._waiting.bulk else 1
-        rows, line = 0, 3 * len(queue[0].key.encode()) + 60
+        rows, line, longest = 0, 3 * len(queue[0].key.encode()) + 60, self._api.http.longest_query
         chosen: list[Series] = []
         while queue and len(chosen) < most:
             rows += self._waiting.guess(queue[0])
             line += len(queue[0].ref.id) + len("run_id=&")
-            if chosen and (rows > FILL or line > REQUEST_LINE):
+            if chosen and (rows > FILL or line > longest):
                 break
             chosen.append(queue.popleft())
-        return chosen
+        return sorted(chosen, key=lambda one: one.ref.id)
 
     async def ask(self, series: list[Series], alone: bool) -> list[Rows]:
         """Send one call; whatever it could not bring goes back to those waiting.
@@ -194,7 +202,7 @@ class HistoryReader:
             self._waiting.lengths[rest[0].ref.id] = CAP
             self._waiting.alone.append(rest.pop(0))
         if rest:
-            self._waiting.by_key.setdefault(rest[0].key, deque()).extendleft(reversed(rest))
+            self._waiting.put_back(rest)
         return whole
 
     async def _page(self, series: Series) -> Rows:
@@ -217,14 +225,14 @@ def _whole(series: Series, points: list[Point], total: int) -> Rows:
     return Rows(series.ref, series.key, points, total, error)
 
 
-def _by_key(batch: Sequence[Record]) -> dict[str, deque[Series]]:
-    """The series of a batch by metric key; runs in the order in which the server answers."""
-    keys: dict[str, list[Series]] = defaultdict(list)
+def _by_key(batch: Sequence[Record]) -> OrderedDict[str, deque[Series]]:
+    """The series of a batch by metric key."""
+    keys: OrderedDict[str, deque[Series]] = OrderedDict()
     for record in batch:
         for metric in record.doc["data"].get("metrics") or []:
             most = max(1, int(metric.get("step") or 0) + 1)
-            keys[metric["key"]].append(Series(record.ref, metric["key"], most))
-    return {key: deque(sorted(series, key=lambda one: one.ref.id)) for key, series in keys.items()}
+            keys.setdefault(metric["key"], deque()).append(Series(record.ref, metric["key"], most))
+    return keys
 
 
 def _by_run(rows: Sequence[dict[str, Any]]) -> dict[str, list[Point]]:

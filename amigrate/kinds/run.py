@@ -127,7 +127,7 @@ class Run(Kind):
     # ---- read -------------------------------------------------------------------------------------------------
 
     def scan(self, api: Api, parents: Sequence[Record]) -> Scan:
-        return RunScan(api, parents)
+        return RunScan(api, parents, in_parts=True)
 
     async def count(self, api: Api, parents: Sequence[Record]) -> int | None:
         return await run_scan.count(api, parents)

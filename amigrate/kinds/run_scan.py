@@ -4,12 +4,16 @@ POST `/api/2.0/mlflow/runs/search`, view ALL, oldest first. SQL stores page by o
 is no snapshot: new runs shift others towards the end and are met there, but a run that is removed for good while the
 listing goes on would make the next page skip one. So each page starts one run early, and that run must be the one
 that ended the page before; else the listing starts again (whoever takes the pages drops what it has seen).
+
+What has to be asked for every experiment in a page, such as the listing of its folder, is asked for each page that the
+experiment is in, and runs of many experiments are mixed by their start. So a few experiments are listed at a time, as
+many as have a page of runs together.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from amigrate.client.api import V2, Api, Endpoint
 from amigrate.core.errors import Rejected, TooLarge, Transient, Unsupported, UsageError
@@ -27,33 +31,80 @@ ANSWER_LIMIT = 8 * PAGE_BYTES
 FIRST_PAGE = 100
 LARGEST_PAGE = 1000
 EXPERIMENTS_PER_SEARCH = 1000
+FIRST_PART = 5
+"""Experiments that are listed together before it is known how many runs they have."""
+GROWTH = 10
+"""How many times more than those before may be listed together, and how many times more runs asked for."""
+FILLED = 0.9
+"""How much of a page should be filled: the next experiments may have more runs than those before."""
 RESTARTS = 5
 
 
 class RunScan:
     """All runs of some experiments, or those of them that the server is asked for (`Api.choice`)."""
 
-    def __init__(self, api: Api, experiments: Sequence[Record]) -> None:
+    def __init__(self, api: Api, experiments: Sequence[Record], *, in_parts: bool = False) -> None:
+        """`in_parts` for pages of which something is asked for each experiment."""
         self._api = api
+        self._in_parts = in_parts and len(experiments) > FIRST_PART
         self._parents = {record.ref.id: record.ref for record in experiments}
         self._searches = searches_of(api.choice.runs, one_by_one=api.abilities.older_than(2, 1))
         self._unsettled: set[str] = set()
         self._count = 0
-        self._last = ""
-        """The run that the whole listing ended with."""
+        """Runs that were listed."""
+        self._ends: list[Doc] = []
+        """The last run of each part of the listing."""
         self._offsets = False
+        self._page_size = FIRST_PAGE
+        """Runs to ask for next."""
         self._largest = api.ceiling(SEARCH, LARGEST_PAGE)
         """Runs of a page at most: below what the server, or a gateway in front of it, could not answer."""
         self._begun = asyncio.Event()
         """Set when it is known whether one page holds them all."""
 
     async def pages(self) -> AsyncIterator[list[Record]]:
-        """Everything by one search; runs that are asked for by id by several."""
+        """Everything, some experiments at a time; runs that are asked for by id by several searches."""
         try:
-            for one in self._searches:
-                async for page in self._steady({"filter": one} if self._by_id else {}):
+            if self._by_id:
+                async for page in self._by_filters(self._searches):
+                    yield page
+                return
+            self._count, self._ends, self._page_size = 0, [], FIRST_PAGE
+            async for part in self._parts():
+                async for page in self._steady({"experiment_ids": part}):
                     yield page
         finally:
+            self._begun.set()
+
+    async def _by_filters(self, filters: Iterable[str]) -> AsyncIterator[list[Record]]:
+        for one in filters:
+            self._page_size = FIRST_PAGE
+            async for page in self._steady({"filter": one}):
+                yield page
+
+    async def _parts(self) -> AsyncIterator[list[str]]:
+        """The experiments, as many at a time as have a page of runs together, as far as those before tell."""
+        ids = [*self._parents]
+        if not self._in_parts or not await self._are_many():
+            yield ids
+            return
+        start, size = 0, FIRST_PART
+        while start < len(ids):
+            yield ids[start : start + size]
+            start += size
+            fitting = int(FILLED * self._page_size * start / max(self._count, 1))
+            size = max(1, min(fitting, GROWTH * size))
+
+    async def _are_many(self) -> bool:
+        """Whether there is more than one run; tells too whether page tokens are offsets."""
+        answer = await self._api.call(SEARCH, self._body({"max_results": 1}))
+        token = answer.get("next_page_token") or ""
+        self._note_token(token, 1)
+        return bool(token)
+
+    def _note_token(self, token: str, offset: int) -> None:
+        if token and not self._offsets:
+            self._offsets = offset_of(token) == offset
             self._begun.set()
 
     @property
@@ -79,7 +130,7 @@ class RunScan:
         await self._begun.wait()
         if not self._offsets:
             return None
-        least, most = FIRST_PAGE, 4 * FIRST_PAGE
+        least, most = (1, FIRST_PAGE) if self._in_parts else (FIRST_PAGE, 4 * FIRST_PAGE)
         try:
             while await self._anyfrom_offset(most):
                 least, most = most, 4 * most
@@ -102,16 +153,16 @@ class RunScan:
 
     async def of(self, run_ids: Sequence[str]) -> AsyncIterator[list[Record]]:
         """Those of the runs that are there, as they are now."""
-        for one in searches_of_ids(run_ids, one_by_one=self._api.abilities.older_than(2, 1)):
-            async for page in self._steady({"filter": one}):
-                yield page
+        async for page in self._by_filters(searches_of_ids(run_ids, one_by_one=self._api.abilities.older_than(2, 1))):
+            yield page
 
     async def _more(self) -> bool:
         """One small request: is the run that was listed last at another place now, or no longer the last one?"""
         if not self._offsets:
             return True
         answer = await self._api.call(SEARCH, self._body({"max_results": 2, **from_offset(self._count - 1)}))
-        return [run["info"]["run_id"] for run in answer.get("runs") or []] != [self._last]
+        last = max(self._ends, key=_place, default={})
+        return [run["info"]["run_id"] for run in answer.get("runs") or []] != [last.get("run_id")]
 
     async def _anyfrom_offset(self, offset: int) -> bool:
         """Whether there is a run at this place of the listing."""
@@ -119,31 +170,32 @@ class RunScan:
         return bool(answer.get("runs"))
 
     async def _search(self, extra: Doc) -> AsyncIterator[list[Record]]:
-        size, offset, token, last = min(FIRST_PAGE, self._largest), 0, "", ""
+        offset, token = 0, ""
+        last: Doc = {}
         while True:
-            overlap = 1 if self._offsets and offset else 0
+            size, overlap = min(self._page_size, self._largest), 1 if self._offsets and offset else 0
             start = from_offset(offset - 1) if overlap else {"page_token": token} if token else {}
             wanted = {"max_results": size + overlap, **extra, **start}
             size, answer, weight = await self._page(wanted, size, overlap)
             runs = answer.get("runs") or []
             if overlap:
-                if not runs or runs[0]["info"]["run_id"] != last:
+                if not runs or runs[0]["info"]["run_id"] != last["run_id"]:
                     raise _Shifted
                 runs = runs[1:]
             if runs:
-                offset, last = offset + len(runs), runs[-1]["info"]["run_id"]
-                size = min(_next_size(size, len(runs), weight), self._largest)
+                offset, last = offset + len(runs), runs[-1]["info"]
+                self._page_size = _next_size(size, len(runs), weight)
             token = (answer.get("next_page_token") or "") if runs else ""
-            if token and not self._offsets and not extra:
-                self._offsets = offset_of(token) == offset
-                self._begun.set()
+            if "filter" not in extra:
+                self._note_token(token, offset)
             if runs:
                 model_links.note(self._api, runs)
                 yield [self._record(doc) for doc in runs]
             if not token:
                 break
-        if not extra:
-            self._count, self._last = offset, last
+        if last and "filter" not in extra:
+            self._count += offset
+            self._ends.append(last)
 
     async def _page(self, wanted: Doc, size: int, overlap: int) -> tuple[int, Doc, int]:
         """One answer, asking for fewer runs where they are too heavy; a single run is taken whatever it weighs."""
@@ -217,4 +269,9 @@ class _Shifted(Exception):
 def _next_size(size: int, runs: int, weight: int) -> int:
     """The page size that should weigh `PAGE_BYTES`, growing at most tenfold at a time."""
     fitting = PAGE_BYTES * runs // max(weight, 1)
-    return max(1, min(fitting, size * 10, LARGEST_PAGE))
+    return max(1, min(fitting, size * GROWTH, LARGEST_PAGE))
+
+
+def _place(info: Doc) -> tuple[int, str]:
+    """Where a run stands in a listing."""
+    return int(info.get("start_time") or 0), str(info["run_id"])
