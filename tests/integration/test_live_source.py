@@ -251,6 +251,25 @@ def test_runs_that_come_behind_and_before_several_pages(paged: Live, way: str) -
     assert live.different() == []
 
 
+@both_ways
+def test_runs_that_come_into_experiments_that_were_listed_before_others(paged: Live, way: str) -> None:
+    """A few experiments are listed at a time: what comes into the first ones is met when they are asked again."""
+    live, homes = paged, [paged.experiment(f"number {number}") for number in range(8)]
+    for home in homes:
+        live.crowd(home, 3)
+
+    def change() -> None:
+        live.run(homes[0], "first of all", start=0)
+        live.run(homes[0], "last of all", start=10**6)
+        live.run(homes[-1], "not listed yet", start=2)
+
+    live.on(RUNS, change, after=6)
+    told = live.move(way)
+    assert told["exit_code"] == 0
+    assert told["objects"]["runs"] == {"created": 27}
+    assert live.different() == []
+
+
 def test_pages_of_a_single_run(live: Live, tmp_path: Path) -> None:
     """Runs that weigh much are listed one by one."""
     live.cli = paging = Paging(tmp_path / "paging")
