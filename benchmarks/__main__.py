@@ -55,6 +55,7 @@ def suite(
     repeat: Annotated[int, typer.Option(help="Runs of each command; the median counts.")] = 3,
     share: Annotated[float, typer.Option(help="The part of the workload that the peer gets, from 0 to 1.")] = 0.0,
     part: Annotated[float, typer.Option(help="The part of the workload that is measured at all.")] = 1.0,
+    exports_only: Annotated[bool, typer.Option("--exports-only", help="Neither imports, copies nor the peer.")] = False,
     quick: Quick = False,
     write: Write = False,
 ) -> None:
@@ -62,9 +63,10 @@ def suite(
     work = TINY if quick else ALL[workload]
     work = work if part == 1 else work.part(part)
     tried = suite_benchmark.CONCURRENCY[:1] if quick else suite_benchmark.CONCURRENCY
-    plan = suite_benchmark.Plan(work, ARENAS[server], 1 if quick else repeat, share, tried)
+    plan = suite_benchmark.Plan(work, ARENAS[server], 1 if quick else repeat, share, tried, exports_only)
     asked = f"--workload {workload} --server {server}"
     asked += (f" --share {share}" if share else "") + (f" --part {part}" if part != 1 else "")
+    asked += " --exports-only" if exports_only else ""
     _show("suite", f"suite {asked}", suite_benchmark.table(suite_benchmark.measure(plan)), quick, write)
 
 

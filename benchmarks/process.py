@@ -30,10 +30,14 @@ class Usage(NamedTuple):
 
 
 def measured(words: Sequence[str], env: Mapping[str, str]) -> Usage:
-    """Run a command to its end. Raises `RuntimeError` with what it said where that was not a good one."""
+    """Run a command to its end. Raises `RuntimeError` with what it said where that was not a good one.
+
+    Python keeps what it compiles, as pip does for what it installs, also where the environment says otherwise.
+    """
+    kept = {name: value for name, value in env.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.NamedTemporaryFile("r") as result, tempfile.TemporaryFile() as said:
         between = [sys.executable, "-S", "-m", __name__, result.name, *words]
-        ended = subprocess.run(between, env=dict(env), stdout=said, stderr=subprocess.STDOUT, cwd=ROOT, check=False)
+        ended = subprocess.run(between, env=kept, stdout=said, stderr=subprocess.STDOUT, cwd=ROOT, check=False)
         if ended.returncode:
             said.seek(0)
             raise RuntimeError(f"{' '.join(words)}: {ended.returncode}\n{said.read()[-2000:].decode()}")

@@ -48,6 +48,7 @@ class Plan:
     """The part of the workload that the peer gets; 0 leaves it out."""
     tried: Sequence[int] = CONCURRENCY
     """Concurrencies that the limit is looked for at."""
+    exports_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +106,18 @@ HEADS = (
 
 
 def measure(plan: Plan) -> list[Row]:
-    """Export, import and copy of one workload on one kind of server."""
+    """Export, import and copy of one workload on one kind of server, or its export alone."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amigrate-benchmark-")))
         bench = _Bench(plan, home)
         source = stack.enter_context(bench.filled(plan.work))
         archive = home / "archive"
         exported = [bench.run(source, Amigrate().export(source.uri, archive), archive) for _ in range(plan.repeat)]
+        reading, read_at = bench.limit_of_reading(source)
+        if plan.exports_only:
+            return [Row(plan, "export", _median(exported), reading, read_at)]
         imported = [bench.imported(Amigrate(), archive) for _ in range(plan.repeat)]
         copied = [bench.copied(source) for _ in range(plan.repeat)]
-        reading, read_at = bench.limit_of_reading(source)
         writing, written_at = bench.limit_of_writing()
         slower = max((reading, read_at), (writing, written_at), key=lambda one: one[0].seconds)
         shares = bench.against_peer() if plan.share else ((None, ()), (None, ()))

@@ -31,6 +31,9 @@ from amigrate.engine.vanished import Vanished
 PAGES_AT_ONCE = 2
 """Pages in work at once: while one is finished, the next keeps the servers busy, and the one after it is read."""
 
+SIZED_AFTER = 2.0
+"""Seconds of a walk after which it is asked how long it will be: a short one is over before anybody wants to know."""
+
 
 class Wants:
     """Decides which experiments are asked for, and remembers what was asked for in vain."""
@@ -235,7 +238,8 @@ class Transfer:
         walked = [await self._group(kind, some, request) for some in groups(chosen)]
         if kind in self._unlisted:
             return walked
-        walked += await self._late(kind, await self._listed(kind, scan.again(), shown=True), request)
+        if chosen or request.agrees:  # Else it has been listed only now.
+            walked += await self._late(kind, await self._listed(kind, scan.again(), shown=True), request)
         for one in roots.deleted:
             await self._vanished.settle(one)
         if kind not in self._unlisted and request.lists_all(self._kinds[kind]):
@@ -411,9 +415,11 @@ class Transfer:
         """How many runs there will be, for the display only: where it cannot be told, nothing is lost."""
         if kind != "run":
             return
-        known = self._journal.number(kind, [record.ref for record in experiments])
+        runs: int | None = self._journal.number(kind, [record.ref for record in experiments])
         try:
-            runs = known or await scan.size()
+            if not runs:
+                await asyncio.sleep(SIZED_AFTER)
+                runs = await scan.size()
         except CannotContinue:
             raise
         except AmigrateError:
