@@ -10,6 +10,7 @@ from benchmarks import concurrency as concurrency_benchmark
 from benchmarks import counting as counting_benchmark
 from benchmarks import journal as journal_benchmark
 from benchmarks import own as own_benchmark
+from benchmarks import profile as profile_benchmark
 from benchmarks import results
 from benchmarks import suite as suite_benchmark
 from benchmarks.arena import ARENAS
@@ -89,6 +90,12 @@ def own(quick: Quick = False, write: Write = False) -> None:
 
 
 @app.command()
+def profile(quick: Quick = False, write: Write = False) -> None:
+    """Where the processor time of amigrate goes."""
+    _show("profile", "profile", profile_benchmark.measure(quick), quick, write)
+
+
+@app.command()
 def concurrency(quick: Quick = False, write: Write = False) -> None:
     """The concurrency that is found while running, against the best fixed one."""
     _show("concurrency", "concurrency", concurrency_benchmark.measure(quick), quick, write)
@@ -97,7 +104,7 @@ def concurrency(quick: Quick = False, write: Write = False) -> None:
 @app.command("all")
 def everything() -> None:
     """All of README.md beside this, from new runs: takes hours on a machine that does nothing else."""
-    for command in ("concurrency", "counting", "journal", "own", *(f"suite {options}" for options in SUITE)):
+    for command in ("concurrency", "counting", "journal", "own", "profile", *(f"suite {options}" for options in SUITE)):
         typer.echo(command)
         app([*command.split(), "--write"], standalone_mode=False)
 

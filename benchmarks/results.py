@@ -38,6 +38,12 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
         "What amigrate itself costs",
         "Its processor time against servers that cost next to nothing: runs of 10 metrics of 10 points.",
     ),
+    "profile": (
+        "Where that goes",
+        "The same moves, looked at every two milliseconds of their processor time; looking takes some too.\n"
+        "Libraries count to the part of amigrate that called them. What the requests alone cost a bare loop, shown\n"
+        "above, lies in `amigrate.client.http` and in what only the event loop called.",
+    ),
 }
 """The title of each, and what its table says."""
 
