@@ -70,11 +70,25 @@ class RunScan:
                     yield page
                 return
             self._count, self._ends, self._page_size = 0, [], FIRST_PAGE
+            if self._in_parts and (few := await self._few()) is not None:
+                yield few
+                return
             async for part in self._parts():
                 async for page in self._steady({"experiment_ids": part}):
                     yield page
         finally:
             self._begun.set()
+
+    async def _few(self) -> list[Record] | None:
+        """All runs of all experiments, where they are so few that one page holds them."""
+        size, answer, weight = await self._page({}, min(FIRST_PAGE, self._largest), 0)
+        runs, token = answer.get("runs") or [], answer.get("next_page_token") or ""
+        if token:
+            self._page_size = _next_size(size, len(runs), weight)
+            self._note_token(token, len(runs))
+            return None
+        self._count, self._ends = len(runs), [run["info"] for run in runs[-1:]]
+        return self._records(runs)
 
     async def _by_filters(self, filters: Iterable[str]) -> AsyncIterator[list[Record]]:
         for one in filters:
@@ -85,7 +99,7 @@ class RunScan:
     async def _parts(self) -> AsyncIterator[list[str]]:
         """The experiments, as many at a time as have a page of runs together, as far as those before tell."""
         ids = [*self._parents]
-        if not self._in_parts or not await self._are_many():
+        if not self._in_parts:
             yield ids
             return
         start, size = 0, FIRST_PART
@@ -94,13 +108,6 @@ class RunScan:
             start += size
             fitting = int(FILLED * self._page_size * start / max(self._count, 1))
             size = max(1, min(fitting, GROWTH * size))
-
-    async def _are_many(self) -> bool:
-        """Whether there is more than one run; tells too whether page tokens are offsets."""
-        answer = await self._api.call(SEARCH, self._body({"max_results": 1}))
-        token = answer.get("next_page_token") or ""
-        self._note_token(token, 1)
-        return bool(token)
 
     def _note_token(self, token: str, offset: int) -> None:
         if token and not self._offsets:
@@ -130,7 +137,7 @@ class RunScan:
         await self._begun.wait()
         if not self._offsets:
             return None
-        least, most = (1, FIRST_PAGE) if self._in_parts else (FIRST_PAGE, 4 * FIRST_PAGE)
+        least, most = FIRST_PAGE, 4 * FIRST_PAGE
         try:
             while await self._anyfrom_offset(most):
                 least, most = most, 4 * most
@@ -189,8 +196,7 @@ class RunScan:
             if "filter" not in extra:
                 self._note_token(token, offset)
             if runs:
-                model_links.note(self._api, runs)
-                yield [self._record(doc) for doc in runs]
+                yield self._records(runs)
             if not token:
                 break
         if last and "filter" not in extra:
@@ -219,6 +225,10 @@ class RunScan:
             "order_by": ["attributes.start_time ASC", "attributes.run_id ASC"],
             **extra,
         }
+
+    def _records(self, runs: Sequence[Doc]) -> list[Record]:
+        model_links.note(self._api, runs)
+        return [self._record(doc) for doc in runs]
 
     def _record(self, doc: Doc) -> Record:
         record = run_document.from_rest(doc, self._parents[str(doc["info"]["experiment_id"])])
