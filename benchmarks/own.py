@@ -9,7 +9,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
@@ -27,12 +28,8 @@ HEADS = ("command", "runs", "CPU s", "runs per CPU s", "MiB")
 
 def measure(quick: bool) -> str:
     """Export from one fake, import into another one, copy from the first into a third."""
-    experiments, runs = QUICK if quick else (EXPERIMENTS, RUNS)
-    with (
-        tempfile.TemporaryDirectory(prefix="amigrate-benchmark-") as folder,
-        beside("benchmarks.fake", experiments, runs) as source,
-    ):
-        home, archive = Path(folder), Path(folder) / "archive"
+    with fake_source(quick) as (home, source, experiments, runs):
+        archive = home / "archive"
         start = _run(home, "ping", source)
         rows = [_row("export", _run(home, "export-all", "--tracking-uri", source, "--output-dir", archive), start)]
         rows.append(("its requests alone", *_bare("export", source, experiments, runs)))
@@ -52,6 +49,17 @@ def measure(quick: bool) -> str:
         ]
     lines = [HEADS, ["---"] * len(HEADS), *counted]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+@contextmanager
+def fake_source(quick: bool) -> Iterator[tuple[Path, str, int, int]]:
+    """A folder to work in, and the address of a fake with so many experiments of so many runs each."""
+    experiments, runs = QUICK if quick else (EXPERIMENTS, RUNS)
+    with (
+        tempfile.TemporaryDirectory(prefix="amigrate-benchmark-") as folder,
+        beside("benchmarks.fake", experiments, runs) as source,
+    ):
+        yield Path(folder), source, experiments, runs
 
 
 def _bare(what: str, uri: str, experiments: int, runs: int) -> tuple[float, int]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.beside import beside
-from benchmarks.own import EXPERIMENTS, QUICK, RUNS
+from benchmarks.own import fake_source
 from benchmarks.process import ROOT
 from tests.servers import clean_environment
 
@@ -22,12 +21,8 @@ APART = ("amigrate.engine.journal", "amigrate.client.http")
 
 def measure(quick: bool) -> str:
     """The same moves as `own`, each looked at while it runs."""
-    experiments, runs = QUICK if quick else (EXPERIMENTS, RUNS)
-    with (
-        tempfile.TemporaryDirectory(prefix="amigrate-benchmark-") as folder,
-        beside("benchmarks.fake", experiments, runs) as source,
-    ):
-        home, archive = Path(folder), Path(folder) / "archive"
+    with fake_source(quick) as (home, source, experiments, runs):
+        archive = home / "archive"
         found = [_looked_at(home, "export-all", "--tracking-uri", source, "--output-dir", archive)]
         for words in (
             ("import-all", "--input-dir", archive, "--tracking-uri"),
